@@ -1,0 +1,48 @@
+"""Settings, from the environment only (`WARDWATCH_*`). Owns names, defaults and bounds; no other file reads them."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from streaming.clock import ClockMode
+
+ScoreMode = Literal["each", "coalesce", "auto"]
+
+
+class Settings(BaseSettings):
+    """What a worker or command needs to know of its surroundings."""
+
+    model_config = SettingsConfigDict(env_prefix="WARDWATCH_", frozen=True, extra="ignore")
+
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, comma separated")
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis 7 or Valkey URL")
+    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]*$", description="put before every topic, group and key")
+    partitions: int = Field(8, ge=1, le=4096, description="partitions of every patient-keyed topic")
+    replication: int = Field(1, ge=1, le=7, description="replication factor of created topics")
+    site: str = Field("ward", min_length=1, description="which hospital: part of every alert id")
+    clock: ClockMode = Field("wall", description="wall in service; events in a replay")
+    score: ScoreMode = Field("auto", description="each event, coalesce per batch, or auto")
+    auto_coalesce_ms: int = Field(250, ge=1, description="auto: waiting longer than this coalesces")
+    model: str = Field("reference", description="artifact folder, or 'reference' for the one shipped")
+    backend: str = Field("onnx", description="predictor backend")
+    role: Literal["fusion", "imaging", "all"] = Field("all", description="which worker")
+    data_dir: Path = Field(Path(".wardwatch"), description="local stack, blobs and reports")
+    blob_dir: Path | None = Field(None, description="claim-check store; default DATA_DIR/blobs")
+    inline_limit_bytes: int = Field(8 << 20, ge=1024, description="a larger scan goes to the blob store")
+    json_limit_bytes: int = Field(1 << 20, ge=1024, description="a larger note, vitals or correction is refused")
+    future_tolerance_s: int = Field(300, ge=0, description="how far ahead an event may be dated")
+    dead_letter_limit: int = Field(100, ge=1, description="this many refused in a row stop the worker")
+    commit_interval_s: float = Field(1.0, gt=0, description="how often offsets are committed")
+    session_timeout_s: float = Field(6.0, gt=0, description="Kafka session timeout")
+    max_batch: int = Field(64, ge=1, description="scored updates per micro-batch at most")
+    silence_minutes: float = Field(0.0, ge=0, description="technical alarm after this much silence; 0 = off")
+    health_port: int = Field(0, ge=0, le=65535, description="loopback health and metrics; 0 = any free port")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
+
+    @property
+    def blobs(self) -> Path:
+        """Folder of the claim-check store."""
+        return self.blob_dir or self.data_dir / "blobs"
