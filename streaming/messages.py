@@ -1,0 +1,186 @@
+"""The wire: what the values on each topic hold, as pydantic models. Owns schemas; leaves attributes to `envelope.py`.
+
+JSON Schemas and the AsyncAPI document are generated from these classes (`python -m streaming.schemas`). A scan's value
+is not here: it is bare DICOM Part 10 bytes.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+
+Identifier = Annotated[str, Field(min_length=1, max_length=200)]
+Action = Literal["raised", "escalated", "cleared"]
+Level = Literal["none", "watch", "warning", "critical"]
+Modality = Literal["vitals", "notes", "scans"]
+
+
+class Wire(BaseModel):
+    """Base: unknown keys are refused on input, so that a misspelt key is never silently ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Observation(Wire):
+    """One measurement, as it was charted: units are converted by the signal table or refused."""
+
+    code: Annotated[str, Field(pattern=r"^\d{1,7}-\d$", description="LOINC code")]
+    value: Annotated[float, Field(description="finite number in `unit`")]
+    unit: Annotated[str, Field(max_length=40, description="UCUM unit, case-sensitive")]
+    time: Annotated[AwareDatetime, Field(description="when it was true of the patient, RFC 3339 with offset")]
+
+
+class Vitals(Wire):
+    """Value on `vitals`: vital signs, laboratory results and static facts (age, sex, height, weight)."""
+
+    observations: Annotated[tuple[Observation, ...], Field(min_length=1, max_length=500)]
+    status: Annotated[
+        Literal["preliminary", "final", "corrected"],
+        Field(description="of two values for one code and time, the later status wins, then the later recorded"),
+    ] = "final"
+
+
+class Note(Wire):
+    """Value on `notes`: one clinical note."""
+
+    note_id: Identifier
+    text: Annotated[str, Field(min_length=1)]
+    category: Annotated[str, Field(max_length=100)] = ""
+
+
+class NoteAmended(Wire):
+    """The note's text was replaced."""
+
+    kind: Literal["note-amended"]
+    note_id: Identifier
+    text: Annotated[str, Field(min_length=1)]
+    category: Annotated[str, Field(max_length=100)] = ""
+
+
+class NoteRetracted(Wire):
+    """The note should never have been there; whatever comes under its id later stays out."""
+
+    kind: Literal["note-retracted"]
+    note_id: Identifier
+
+
+class ObservationRetracted(Wire):
+    """The measurement of this code at this time was wrong; nothing for that code and time counts any more."""
+
+    kind: Literal["observation-retracted"]
+    code: Annotated[str, Field(pattern=r"^\d{1,7}-\d$", description="LOINC code of a vital or lab")]
+    time: AwareDatetime
+
+
+Correction = Annotated[NoteAmended | NoteRetracted | ObservationRetracted, Field(discriminator="kind")]
+"""Value on `corrections`."""
+
+
+class EncodedScan(Wire):
+    """Value on `encoded-scans`: what the imaging worker made of one DICOM instance."""
+
+    study_uid: Identifier
+    series_uid: Identifier
+    instance_uid: Identifier
+    modality: Annotated[str, Field(max_length=16, description="DICOM Modality (0008,0060)")]
+    content_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="of the DICOM bytes")]
+    encoder: Annotated[str, Field(description="hash of the encoder that made the embedding")]
+    embedding: Annotated[str, Field(description="base64 of little-endian float32")]
+    scan_topic: str
+    scan_partition: int
+    scan_offset: int
+
+
+class Position(Wire):
+    """Where an event lies in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class ModalityUse(Wire):
+    """What a score knew of one modality."""
+
+    present: bool
+    items: Annotated[int, Field(ge=0, description="observations in the window, notes or series used")]
+    age_s: Annotated[float | None, Field(description="seconds from its newest item to the time of the score")]
+
+
+class ConditionScore(Wire):
+    """One condition's calibrated probability."""
+
+    condition: str
+    probability: float
+    low: Annotated[float, Field(description="lower end of the 95 % interval")]
+    high: float
+    contributions: Annotated[
+        dict[Modality, float], Field(description="probability with all modalities minus without this one")
+    ]
+
+
+class Times(Wire):
+    """When things happened; RFC 3339, UTC."""
+
+    event: str
+    recorded: str
+    arrival: Annotated[str, Field(description="when the worker received the triggering event, wall clock")]
+    decision: Annotated[str, Field(description="when the score was decided, wall clock")]
+
+
+class Risk(Wire):
+    """Value on `risk`: every score, keyed by patient, compacted to the newest.
+
+    `offsets` says, per input topic, up to which offset of this partition the patient's events were taken; with
+    `as_of` and the artifact of `model` the scores can be computed again from exactly those events.
+    """
+
+    id: str
+    site: str
+    patient: str
+    encounter: str | None
+    as_of: Annotated[str, Field(description="time at which ages were reckoned")]
+    newest_event: Annotated[str, Field(description="newest event time of the patient: what the policy's times count")]
+    may_page: Annotated[bool, Field(description="false when only late or rebuilt data changed: never raises")]
+    scores: tuple[ConditionScore, ...]
+    news2: Annotated[int | None, Field(description="National Early Warning Score 2; null when nothing is charted")]
+    modalities: dict[Modality, ModalityUse]
+    offsets: dict[str, int]
+    model: str
+    trigger: Position
+    trigger_id: Annotated[str, Field(description="ce_id of the triggering event")]
+    times: Times
+    stage_ms: Annotated[dict[str, float], Field(description="time spent per stage until the score was decided")]
+    traceparent: str | None
+
+
+class Alert(Wire):
+    """Value on `alerts`: a change that somebody should know of. A repeat is byte-identical: drop it by `id`."""
+
+    id: str
+    revision: Annotated[int, Field(ge=1, description="counts the changes of one episode")]
+    site: str
+    patient: str
+    encounter: str | None
+    condition: str
+    level: Level
+    action: Action
+    reason: Annotated[str, Field(description="why the policy acted, in words, without patient text")]
+    probability: float | None
+    low: float | None
+    high: float | None
+    threshold: float | None
+    modalities: dict[Modality, ModalityUse]
+    missing: tuple[Modality, ...]
+    contributions: dict[Modality, float]
+    news2: int | None
+    model: str
+    episode: Annotated[Position, Field(description="the event at which the episode began: part of the id")]
+    trigger: Position
+    trigger_id: str
+    as_of: str
+    times: Times
+    traceparent: str | None
+
+
+CORRECTION: TypeAdapter[NoteAmended | NoteRetracted | ObservationRetracted] = TypeAdapter(Correction)
+"""Validates a correction's JSON."""
