@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     auto_coalesce_ms: int = Field(250, ge=1, description="auto: waiting longer than this coalesces")
     model: str = Field("reference", description="artifact folder, or 'reference' for the one shipped")
     backend: str = Field("onnx", description="predictor backend")
+    instance: str = Field("", description="static member name: a restart under it takes over at once")
     role: Literal["fusion", "imaging", "all"] = Field("all", description="which worker")
     data_dir: Path = Field(Path(".wardwatch"), description="local stack, blobs and reports")
     blob_dir: Path | None = Field(None, description="claim-check store; default DATA_DIR/blobs")

@@ -1,0 +1,111 @@
+"""The Faust agent: hands fetched batches to the engine and acknowledges them when it says so. Nothing else.
+
+Runs for both workers; only the topics differ. Owns the life of a worker process: start, signals, fatal end.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Mapping, Sequence
+
+from faust.types import TP
+
+from streaming.engine import Engine, Observer, Work
+from streaming.errors import Fatal, WardwatchError
+from streaming.faust_transport import BatchApp, RawBatchSchema, make_app
+from streaming.ledger import Ledger
+from streaming.pipeline import Batch
+from streaming.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """One worker process: a Faust app, an engine, and the work."""
+
+    def __init__(self, role: str, topics: Sequence[str], work: Work, observer: Observer, settings: Settings) -> None:
+        self._settings = settings
+        self._ledger = Ledger()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.engine = Engine(work, observer, self._fatal)
+        self.app: BatchApp = make_app(
+            f"{settings.topic_prefix}wardwatch-{role}",
+            settings.kafka_bootstrap,
+            ledger=self._ledger,
+            on_assigned=self._on_assigned,
+            session_timeout_s=settings.session_timeout_s,
+            commit_interval_s=settings.commit_interval_s,
+            instance_id=f"{settings.topic_prefix}{role}-{settings.instance}" if settings.instance else None,
+        )
+        self.assigned = 0
+        self._attach([settings.topic_prefix + topic for topic in topics])
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT.
+
+        Raises:
+            Fatal: going on could lose or double something; the supervisor starts a new process.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        self.engine.start()
+        await self.app.start()
+        crashed = asyncio.ensure_future(self.app.wait_until_stopped())
+        try:
+            await asyncio.wait({self._ended, crashed}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._ended.done():
+                raise Fatal(f"Kafka client ended: {type(self.app.crash_reason).__name__}")
+            self._ended.result()
+            await self.app.stop()  # waits for what is in flight, then commits
+        finally:
+            crashed.cancel()
+            await self.engine.stop()
+
+    def _attach(self, names: Sequence[str]) -> None:
+        topic = self.app.topic(*names, schema=RawBatchSchema())
+        kinds = {name: name.removeprefix(self._settings.topic_prefix) for name in names}
+
+        @self.app.agent(topic, name="wardwatch.batches", concurrency=1)
+        async def batches(stream):  # type: ignore[no-untyped-def]
+            async for event in stream.noack().events():
+                message = event.message
+                batch = Batch(kinds[message.topic], message.partition, message.value, time.time() * 1e3)
+                await self.engine.submit(batch, lambda message=message: self._acknowledge(message))
+
+    def _acknowledge(self, message) -> None:  # type: ignore[no-untyped-def]
+        self._ledger.finished(message.tp, message.offset + 1)
+        message.ack(self.app.consumer)
+
+    async def _on_assigned(self, committed: Mapping[TP, int | None]) -> Mapping[TP, int]:
+        by_partition: dict[int, dict[str, int | None]] = {}
+        prefix = self._settings.topic_prefix
+        for tp, offset in committed.items():
+            by_partition.setdefault(tp.partition, {})[tp.topic.removeprefix(prefix)] = offset
+        self.assigned = len(by_partition)
+        starts = await self.engine.take_over(by_partition)
+        log.info("assigned %d partitions", len(by_partition))
+        return {
+            TP(prefix + topic, partition): offset
+            for partition, topics in starts.items()
+            for topic, offset in topics.items()
+        }
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _fatal(self, error: BaseException) -> None:
+        if self._ended.done():
+            return
+        if isinstance(error, WardwatchError):
+            self._ended.set_exception(error)
+        else:
+            # The text of a foreign error may quote an event; only its kind and place are told.
+            log.error("unexpected %s", type(error).__name__, exc_info=error if _debug() else None)
+            self._ended.set_exception(Fatal(f"unexpected {type(error).__name__} in the engine"))
+
+
+def _debug() -> bool:
+    return log.isEnabledFor(logging.DEBUG)

@@ -1,0 +1,185 @@
+"""The loop that drains what waits into the next micro-batch while the last one is stored and published.
+
+Owns the inbox, its back-pressure in bytes, the two batches in flight, pauses when something is away, and the end when
+something is fatal. Knows neither Faust nor what a batch means: both workers run on it.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from streaming.errors import Unavailable
+from streaming.pipeline import Batch
+
+log = logging.getLogger(__name__)
+
+INBOX_BYTES = 64 << 20
+BATCH_RECORDS = 256
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 2.0
+
+
+class Outcome(Protocol):
+    """What every pipeline's outcome tells the engine."""
+
+    counts: dict[str, int]
+    stage_ms: dict[str, float]
+
+
+class Work(Protocol):
+    """What the engine runs. Fixed: `process` may be repeated after `Unavailable`, and so may `store` and `forget`."""
+
+    async def take_over(
+        self, committed: Mapping[int, Mapping[str, int | None]]
+    ) -> dict[int, dict[str, int]]: ...
+    async def process(self, batches: Sequence[Batch]) -> Any: ...
+    async def store(self, outcome: Any) -> None: ...
+    async def publish(self, outcome: Any) -> None: ...
+    async def forget(self, outcome: Any) -> None: ...
+
+
+class Observer(Protocol):
+    """Hears of everything that an operator would want to see."""
+
+    def batch_done(self, records: int, outcome: Outcome) -> None: ...
+    def paused(self, what: str | None) -> None:
+        """What is away; None when work goes on."""
+        ...
+
+    def waiting(self, batches: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    batch: Batch
+    size: int
+    done: Callable[[], None]
+
+
+class Engine:
+    """One per worker process. `fatal` is called once, with what ended it; nothing of that batch is acknowledged."""
+
+    def __init__(self, work: Work, observer: Observer, fatal: Callable[[BaseException], None]) -> None:
+        self._work = work
+        self._observer = observer
+        self._fatal = fatal
+        self._inbox: deque[_Waiting] = deque()
+        self._bytes = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._gate = asyncio.Lock()
+        self._settling: asyncio.Queue[tuple[list[_Waiting], Any]] = asyncio.Queue(maxsize=1)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.finished_batches = 0
+
+    def start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._guarded(self._compute()), name="engine-compute"),
+            asyncio.create_task(self._guarded(self._settle()), name="engine-settle"),
+        ]
+
+    async def stop(self) -> None:
+        """Ends the loops. What was not acknowledged stays so, and is read again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def waiting(self) -> int:
+        """Batches that have arrived and are not finished."""
+        return len(self._inbox) + self._settling.qsize()
+
+    async def submit(self, batch: Batch, done: Callable[[], None]) -> None:
+        """Hands a batch over; waits while the inbox holds too many bytes. `done` acknowledges it."""
+        await self._room.wait()
+        size = batch.size_bytes
+        self._inbox.append(_Waiting(batch, size, done))
+        self._bytes += size
+        if self._bytes >= INBOX_BYTES:
+            self._room.clear()
+        self._arrived.set()
+        self._observer.waiting(len(self._inbox))
+
+    async def take_over(self, committed: Mapping[int, Mapping[str, int | None]]) -> dict[int, dict[str, int]]:
+        """After an assignment: drops what waits (it is read again), lets what is in flight end, starts sessions."""
+        async with self._gate:
+            self._inbox.clear()
+            self._bytes = 0
+            self._room.set()
+            await self._settling.join()
+            return await self._patiently(lambda: self._work.take_over(committed))
+
+    def _take(self) -> list[_Waiting]:
+        taken: list[_Waiting] = []
+        records = 0
+        while self._inbox and (not taken or records + len(self._inbox[0].batch.records) <= BATCH_RECORDS):
+            waiting = self._inbox.popleft()
+            records += len(waiting.batch.records)
+            self._bytes -= waiting.size
+            taken.append(waiting)
+        if self._bytes < INBOX_BYTES:
+            self._room.set()
+        if not self._inbox:
+            self._arrived.clear()
+        return taken
+
+    async def _compute(self) -> None:
+        while True:
+            await self._arrived.wait()
+            async with self._gate:
+                taken = self._take()
+                if not taken:
+                    continue
+                batches = [waiting.batch for waiting in taken]
+                outcome = await self._patiently(lambda batches=batches: self._work.process(batches))
+                await self._settling.put((taken, outcome))
+
+    async def _settle(self) -> None:
+        while True:
+            taken, outcome = await self._settling.get()
+            started = time.perf_counter()
+            await self._patiently(lambda outcome=outcome: self._work.store(outcome))
+            stored = time.perf_counter()
+            await self._work.publish(outcome)
+            published = time.perf_counter()
+            await self._patiently(lambda outcome=outcome: self._work.forget(outcome))
+            for waiting in taken:
+                waiting.done()
+            outcome.stage_ms["write"] = (stored - started) * 1e3
+            outcome.stage_ms["publish"] = (published - stored) * 1e3
+            self.finished_batches += len(taken)
+            self._observer.batch_done(sum(len(waiting.batch.records) for waiting in taken), outcome)
+            self._settling.task_done()
+
+    async def _patiently(self, step: Callable[[], Awaitable[Any]]) -> Any:
+        """Runs a step; while something it needs is away, pauses, says so, and tries again."""
+        pause_s = FIRST_PAUSE_S
+        was_away = False
+        while True:
+            try:
+                answer = await step()
+            except Unavailable as error:
+                if not was_away:
+                    log.warning("paused: %s", error)
+                was_away = True
+                self._observer.paused(str(error))
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            else:
+                if was_away:
+                    log.warning("going on")
+                    self._observer.paused(None)
+                return answer
+
+    async def _guarded(self, loop: Awaitable[None]) -> None:
+        try:
+            await loop
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever ended the loop must end the process
+            self._fatal(error)

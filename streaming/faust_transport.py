@@ -1,0 +1,198 @@
+"""A Kafka transport for Faust in which one message is what one fetch brought from one partition.
+
+Owns: batching, where reading starts after an assignment, which offsets may be committed, co-partitioned assignment.
+Leaves to Faust: membership, rebalances, flow control, the commit timer; to `engine.py`: what a batch does.
+
+Rules that keep events from being lost (each was a way to lose them in stock Faust, see the delivery tests):
+- `next_offset` is the first offset not yet handed out. A fetch that spans a rebalance is thrown away and its
+  partitions are sought back to `next_offset`; a record below it is dropped.
+- Only the ledger says what may be committed, and it knows finished work alone.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import faust
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalStateError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from streaming.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+OnAssigned = Callable[[Mapping[TP, int | None]], Awaitable[Mapping[TP, int]]]
+"""Given each assigned partition's committed offset (None: never), answers where reading starts."""
+
+
+class CopartitionedThread(driver.AIOKafkaConsumerThread):
+    """Assigns ranges: partition p of every topic goes to the same worker, which so owns its patients whole."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._partition_assignment_strategy = (RangePartitionAssignor,)
+        return consumer
+
+
+class BatchConsumer(driver.Consumer):
+    """Faust's aiokafka consumer, a fetched batch at a time."""
+
+    ledger: Ledger
+    on_assigned_hook: OnAssigned
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ledger = self.app.batch_ledger
+        self.on_assigned_hook = self.app.batch_on_assigned
+        self._next_offset: dict[TP, int] = {}
+
+    def _new_consumer_thread(self) -> CopartitionedThread:
+        return CopartitionedThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def perform_seek(self) -> None:
+        """Runs after every assignment, before the first fetch: takes the partitions over, then seeks."""
+        await super().perform_seek()
+        assigned = set(self.assignment())
+        self.ledger.clear(self.ledger.known())
+        self._next_offset.clear()
+        starts = await self.on_assigned_hook({tp: self._committed_offset[tp] for tp in assigned})
+        earliest = await self.earliest_offsets(*assigned) if assigned else {}
+        for tp, start in starts.items():
+            first = max(start, earliest.get(tp, 0))
+            await self._seek(tp, first)
+            self._next_offset[tp] = first
+            self._read_offset[tp] = None
+            # What the engine finishes is committed even where it lies below what the group committed before
+            # (a rebuild after Redis was lost): the commit then says the truth.
+            self._committed_offset[tp] = None
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        generation = self.app.consumer_generation_id
+        records, active = await self._wait_next_records(timeout)
+        if not records or self.should_stop:
+            return
+        current = self.flow_active and generation == self.app.consumer_generation_id
+        for raw_tp, fetched in records.items():
+            tp = TP(raw_tp.topic, raw_tp.partition)
+            expected = self._next_offset.get(tp)
+            if expected is None:
+                continue
+            still_ours = self.flow_active and generation == self.app.consumer_generation_id
+            if not (current and still_ours and (active is None or tp in active or tp in self._buffered_partitions)):
+                await self._seek_back(tp)
+                continue
+            batch = [record for record in fetched if record.offset >= expected]
+            if not batch:
+                continue
+            following = batch[-1].offset + 1
+            self._next_offset[tp] = following
+            self.ledger.delivered(tp, following)
+            yield tp, self._batch_message(tp, batch)
+
+    async def _seek_back(self, tp: TP) -> None:
+        position = self._next_offset.get(tp)
+        if position is None:
+            return
+        try:
+            await self._seek(tp, position)
+        except IllegalStateError:  # no longer assigned: the next owner reads it
+            log.debug("fetch of a partition that was revoked meanwhile is dropped")
+
+    def _batch_message(self, tp: TP, batch: Sequence[Any]) -> ConsumerMessage:
+        last = batch[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            (),
+            None,
+            batch,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Faust's gap accounting is not used: the ledger knows batches, not single offsets."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.ledger.committable(tp)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        for tp in self.ledger.known():
+            if topics is None or tp in topics or tp.topic in topics:
+                yield tp
+
+
+class BatchTransport(driver.Transport):
+    """Faust's aiokafka transport with `BatchConsumer`."""
+
+    Consumer = BatchConsumer
+
+
+class RawBatchSchema(faust.Schema):
+    """Passes the fetched records through: a batch is not serialized, so there is nothing to decode."""
+
+    def compile(self, app: Any, **_: Any) -> Any:
+        create_event = app.create_event
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return create_event(None, message.value, (), message)
+
+        return decode
+
+
+class BatchApp(faust.App):
+    """A Faust app over `BatchTransport`. `ledger` and `on_assigned` are its caller's."""
+
+    def __init__(self, *args: Any, ledger: Ledger, on_assigned: OnAssigned, **kwargs: Any) -> None:
+        self.batch_ledger = ledger
+        self.batch_on_assigned = on_assigned
+        super().__init__(*args, **kwargs)
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+
+def make_app(  # noqa: PLR0913 - each is a decision of the deployment
+    group: str,
+    bootstrap: str,
+    *,
+    ledger: Ledger,
+    on_assigned: OnAssigned,
+    session_timeout_s: float,
+    commit_interval_s: float,
+    instance_id: str | None,
+    max_fetch_bytes: int = 48 << 20,
+) -> BatchApp:
+    """The Faust app of one worker process. No web server, no tables, no producer use, no state on disk."""
+    brokers = [f"kafka://{server.strip()}" for server in bootstrap.split(",")]
+    return BatchApp(
+        group,
+        broker=brokers,
+        ledger=ledger,
+        on_assigned=on_assigned,
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        broker_session_timeout=session_timeout_s,
+        broker_heartbeat_interval=min(0.5, session_timeout_s / 4),
+        broker_request_timeout=max(30.0, session_timeout_s + 5),
+        broker_rebalance_timeout=30.0,
+        broker_max_poll_interval=60.0,
+        broker_commit_interval=commit_interval_s,
+        consumer_max_fetch_size=max_fetch_bytes,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=instance_id,
+        stream_wait_empty=True,
+        stream_buffer_maxsize=64,
+        producer_request_timeout=30.0,
+        datadir="/dev/null",
+        loghandlers=[],
+    )

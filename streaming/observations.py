@@ -1,0 +1,140 @@
+"""A patient's measurements as one sorted array. Owns order, last-writer-wins and expiry; knows no messages.
+
+Every operation is order-free: any order and any repetition of the same writes gives the same array. That holds
+because a write either wins or loses by its own attributes (status, recorded time, event id), never by when it came,
+and because what expires is decided by the newest time ever written.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.signals import SIGNALS
+from models.window import HOURS, PatientWindow, build_window
+from streaming.clock import HOUR_MS
+
+RETENTION_MS = HOURS * HOUR_MS
+"""What the model's window can see is kept; older measurements have left history."""
+
+RETRACTED_RANK = 255
+_SIGNAL_BITS = 8
+
+ENTRY = np.dtype(
+    [("key", "<i8"), ("recorded", "<i8"), ("value", "<f4"), ("version", "<u4"), ("rank", "u1")],
+)
+"""`key` = time in ms * 256 + signal; 25 bytes an entry. A retraction is an entry of rank 255."""
+
+STATIC = frozenset(index for index, signal in enumerate(SIGNALS) if signal.kind == "static")
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One measurement or retraction with what decides between two writers."""
+
+    signal: int
+    time_ms: int
+    value: float
+    rank: int
+    recorded_ms: int
+    version: int
+
+
+def _empty() -> NDArray[np.void]:
+    return np.empty(0, ENTRY)
+
+
+@dataclass(frozen=True, slots=True)
+class Observations:
+    """Entries sorted by (time, signal), one per pair; never changed in place. `static` keeps one entry a signal."""
+
+    entries: NDArray[np.void] = field(default_factory=_empty)
+    static: NDArray[np.void] = field(default_factory=_empty)
+
+    def put(self, write: Write) -> "Observations":
+        """With this write applied: itself when the write loses or lies before history."""
+        entry = np.zeros(1, ENTRY)
+        entry[0] = (
+            (write.time_ms << _SIGNAL_BITS) | write.signal,
+            write.recorded_ms,
+            write.value,
+            write.version,
+            write.rank,
+        )
+        if write.signal in STATIC:
+            return self._put_static(entry, write)
+        entries = self.entries
+        if len(entries):
+            newest = int(entries["key"][-1]) >> _SIGNAL_BITS
+            if write.time_ms <= newest - RETENTION_MS:
+                return self
+        at = int(entries["key"].searchsorted(entry["key"][0]))
+        if at < len(entries) and entries["key"][at] == entry["key"][0]:
+            if _order(entries[at]) >= _order(entry[0]):
+                return self
+            entries = np.concatenate([entries[:at], entry, entries[at + 1 :]])
+        else:
+            entries = np.concatenate([entries[:at], entry, entries[at:]])
+        if at == len(entries) - 1:  # the newest time moved: expire what fell out of history
+            first = int(entries["key"].searchsorted((write.time_ms - RETENTION_MS + 1) << _SIGNAL_BITS))
+            entries = entries[first:]
+        return Observations(entries, self.static)
+
+    def _put_static(self, entry: NDArray[np.void], write: Write) -> "Observations":
+        kept = self.static
+        at = int((kept["key"] & 0xFF).searchsorted(write.signal))
+        if at < len(kept) and int(kept["key"][at]) & 0xFF == write.signal:
+            if (int(kept["key"][at]), *_order(kept[at])) >= (int(entry["key"][0]), *_order(entry[0])):
+                return self
+            return Observations(self.entries, np.concatenate([kept[:at], entry, kept[at + 1 :]]))
+        return Observations(self.entries, np.concatenate([kept[:at], entry, kept[at:]]))
+
+    def _valid(self) -> NDArray[np.void]:
+        return self.entries[self.entries["rank"] != RETRACTED_RANK]
+
+    @property
+    def count(self) -> int:
+        """Measurements in history, retracted and static ones not counted."""
+        return int(np.count_nonzero(self.entries["rank"] != RETRACTED_RANK))
+
+    @property
+    def newest_ms(self) -> int | None:
+        """Time of the newest measurement that stands: the window's anchor."""
+        valid = self._valid()
+        return int(valid["key"][-1]) >> _SIGNAL_BITS if len(valid) else None
+
+    def window(self) -> PatientWindow | None:
+        """The model's view, anchored at the newest measurement; None when nothing is measured."""
+        valid = self._valid()
+        if not len(valid):
+            return None
+        anchor = int(valid["key"][-1]) >> _SIGNAL_BITS
+        merged = np.concatenate([self.static, valid]) if len(self.static) else valid
+        key = merged["key"]
+        return build_window(key >> _SIGNAL_BITS, key & 0xFF, merged["value"].copy(), anchor)
+
+    def latest(self) -> dict[int, tuple[int, float]]:
+        """Per signal its newest standing (time in ms, value in canonical units)."""
+        found: dict[int, tuple[int, float]] = {}
+        for source in (self.static, self._valid()):
+            for key, value in zip(source["key"].tolist(), source["value"].tolist(), strict=True):
+                found[key & 0xFF] = (key >> _SIGNAL_BITS, value)
+        return found
+
+    def pack(self) -> bytes:
+        return len(self.static).to_bytes(2, "little") + self.static.tobytes() + self.entries.tobytes()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "Observations":
+        count = int.from_bytes(data[:2], "little")
+        middle = 2 + count * ENTRY.itemsize
+        return cls(
+            entries=np.frombuffer(data[middle:], ENTRY),
+            static=np.frombuffer(data[2:middle], ENTRY),
+        )
+
+
+def _order(entry: np.void) -> tuple[int, int, int, float]:
+    """What decides between two entries of one time and signal: status, recorded time, event id, value."""
+    rank, recorded, version = int(entry["rank"]), int(entry["recorded"]), int(entry["version"])
+    return (rank, recorded, version, float(entry["value"]))

@@ -1,0 +1,183 @@
+"""What the worker says: risk records and alerts as wire records. Owns the translation from a score to the wire.
+
+Built as plain dicts and orjson, since pydantic on every score would cost more than the score; a test validates
+each against `messages.Risk` and `messages.Alert`.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+from models.predictor import Card
+from models.window import MODALITIES
+from streaming import alerting
+from streaming.envelope import Event, from_ms, headers_for
+from streaming.records import InRecord, OutRecord
+from streaming.scoring import Scored
+from streaming.state import PatientState
+
+
+@dataclass(slots=True)
+class Update:
+    """One or more events of one patient that share a score. Filled by the reducer, then embedded and scored."""
+
+    partition: int
+    arrival_ms: float
+    silent: bool
+    state: PatientState = field(default_factory=lambda: PatientState(""))
+    as_of_ms: int = 0
+    may_page: bool = False
+    trigger: Event = field(default=None)  # type: ignore[assignment]  # set by the first take
+    events: int = 0
+
+    def take(self, event: Event, state: PatientState, as_of_ms: int, timely: bool) -> None:
+        """One more event. The newest timely one is named as the trigger, else the newest."""
+        if timely or not self.may_page:
+            self.trigger = event
+        self.state, self.as_of_ms = state, as_of_ms
+        self.may_page = self.may_page or timely
+        self.events += 1
+
+
+def for_policy(update: Update, score: Scored, card: Card, site: str) -> alerting.Scored:
+    """What the alert policy needs to know of a score."""
+    trigger = update.trigger
+    return alerting.Scored(
+        site=site,
+        patient=update.state.patient,
+        position=(trigger.kind, trigger.partition, trigger.offset),
+        event_ms=update.state.newest_event_ms,
+        may_page=update.may_page,
+        probabilities=dict(zip(card.conditions, score.probability.tolist(), strict=True)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One score, ready to be told."""
+
+    update: Update
+    score: Scored
+    card: Card
+    site: str
+    decision_ms: float
+    stages: dict[str, float]
+
+    def risk(self) -> OutRecord:
+        """The `risk` record of this score."""
+        update, score, state = self.update, self.score, self.update.state
+        conditions = []
+        for row, name in enumerate(self.card.conditions):
+            conditions.append(
+                {
+                    "condition": name,
+                    "probability": float(score.probability[row]),
+                    "low": float(score.low[row]),
+                    "high": float(score.high[row]),
+                    "contributions": self._contributions(row),
+                }
+            )
+        body = {
+            "id": self._id("risk"),
+            "site": self.site,
+            "patient": state.patient,
+            "encounter": state.encounter,
+            "as_of": from_ms(score.as_of_ms),
+            "newest_event": from_ms(state.newest_event_ms),
+            "may_page": update.may_page,
+            "scores": conditions,
+            "news2": score.news2,
+            "modalities": self._modalities(),
+            "offsets": dict(state.offsets),
+            "model": self.card.model_hash,
+            "trigger": _position(update.trigger.kind, update.trigger.partition, update.trigger.offset),
+            "trigger_id": update.trigger.id,
+            "times": self._times(),
+            "stage_ms": {name: round(max(0.0, ms), 4) for name, ms in self.stages.items()},
+            "traceparent": update.trigger.traceparent,
+        }
+        return self._record("risk", body)
+
+    def alert(self, decision: alerting.Decision) -> OutRecord:
+        """The `alerts` record of one policy decision."""
+        state, score = self.update.state, self.score
+        row = self.card.conditions.index(decision.condition) if decision.condition in self.card.conditions else None
+        body = {
+            "id": decision.alert_id,
+            "revision": decision.revision,
+            "site": self.site,
+            "patient": state.patient,
+            "encounter": state.encounter,
+            "condition": decision.condition,
+            "level": decision.level,
+            "action": decision.action,
+            "reason": decision.reason,
+            "probability": None if row is None else float(score.probability[row]),
+            "low": None if row is None else float(score.low[row]),
+            "high": None if row is None else float(score.high[row]),
+            "threshold": decision.threshold,
+            "modalities": self._modalities(),
+            "missing": [name for name in MODALITIES if not score.uses[name].items],
+            "contributions": {} if row is None else self._contributions(row),
+            "news2": score.news2,
+            "model": self.card.model_hash,
+            "episode": _position(*decision.episode),
+            "trigger": _position(self.update.trigger.kind, self.update.trigger.partition, self.update.trigger.offset),
+            "trigger_id": self.update.trigger.id,
+            "as_of": from_ms(score.as_of_ms),
+            "times": self._times(),
+            "traceparent": self.update.trigger.traceparent,
+        }
+        return self._record("alerts", body)
+
+    def _contributions(self, row: int) -> dict[str, float]:
+        return dict(zip(MODALITIES, np.asarray(self.score.contribution[row], float).tolist(), strict=True))
+
+    def _modalities(self) -> dict[str, Any]:
+        return {
+            name: {
+                "present": use.items > 0,
+                "items": use.items,
+                "age_s": None if use.age_ms is None else use.age_ms / 1000.0,
+            }
+            for name, use in self.score.uses.items()
+        }
+
+    def _times(self) -> dict[str, str]:
+        trigger = self.update.trigger
+        return {
+            "event": from_ms(trigger.time_ms),
+            "recorded": from_ms(trigger.recorded_ms),
+            "arrival": from_ms(int(self.update.arrival_ms)),
+            "decision": from_ms(int(self.decision_ms)),
+        }
+
+    def _id(self, kind: str) -> str:
+        trigger = self.update.trigger
+        named = f"{self.site}|{kind}|{trigger.kind}|{trigger.partition}|{trigger.offset}"
+        return hashlib.blake2b(named.encode(), digest_size=16).hexdigest()
+
+    def _record(self, kind: str, body: dict[str, Any]) -> OutRecord:
+        state = self.update.state
+        headers = headers_for(
+            kind,
+            id=body["id"],
+            source=f"wardwatch/{self.site}",
+            patient=state.patient,
+            time_ms=self.score.as_of_ms,
+            encounter=state.encounter,
+            traceparent=self.update.trigger.traceparent,
+        )
+        return OutRecord(kind, self.update.partition, state.patient.encode(), orjson.dumps(body), headers)
+
+
+def rerouted(record: InRecord, kind: str, partition: int) -> OutRecord:
+    """The event as it came, sent to the partition where its patient lives (its producer used another partitioner)."""
+    return OutRecord(kind, partition, record.key, record.value, list(record.headers))
+
+
+def _position(topic: str, partition: int, offset: int) -> dict[str, Any]:
+    return {"topic": topic, "partition": partition, "offset": offset}

@@ -1,0 +1,207 @@
+"""A patient's state to the predictor's inputs, and its answer to a score. Owns slots, ages and the embedding cache.
+
+Used alike by the live worker, the offline check and training, so that they cannot drift apart. Runs in a worker
+thread: no I/O, no event loop.
+"""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.predictor import Predictor
+from models.signals import SIGNALS
+from models.window import MAX_NOTES, MAX_SERIES, MODALITIES, SLOTS, stack
+from streaming.clock import HOUR_MS
+from streaming.messages import Modality
+from streaming.news2 import score as news2_score
+from streaming.state import Embedding, PatientState, ScanEntry
+
+NEWS2_MAX_AGE_MS = 24 * HOUR_MS
+"""A vital sign older than a day says nothing of now."""
+
+VITALS = "vitals"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a score knew of one modality: `items` measurements, notes or series; age in ms of the newest."""
+
+    items: int
+    age_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One score of one patient. Arrays follow `card.conditions` (C) and `MODALITIES` (M)."""
+
+    as_of_ms: int
+    probability: NDArray[np.float32]  # [C]
+    low: NDArray[np.float32]  # [C]
+    high: NDArray[np.float32]  # [C]
+    contribution: NDArray[np.float32]  # [C, M]
+    uses: dict[Modality, Use]
+    news2: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Slots:
+    tokens: NDArray[np.float32]  # [S, D]
+    present: NDArray[np.float32]  # [S]
+    age_h: NDArray[np.float32]  # [S]
+    uses: dict[Modality, Use]
+
+
+class Scorer:
+    """Embeds what changed, fuses, and reports. One instance per worker thread."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self.card = predictor.card
+
+    def embed(self, states: Sequence[PatientState]) -> list[PatientState]:
+        """The same states with every embedding that fusion needs; only missing ones are computed, in batches."""
+        states = list(states)
+        self._embed_vitals(states)
+        self._embed_notes(states)
+        return states
+
+    def score(self, states: Sequence[PatientState], as_of_ms: Sequence[int]) -> list[Scored]:
+        """Scores of embedded states, each at its time."""
+        if not states:
+            return []
+        slots = [self._slots(state, now) for state, now in zip(states, as_of_ms, strict=True)]
+        fused = self.predictor.fuse(
+            np.stack([slot.tokens for slot in slots]),
+            np.stack([slot.present for slot in slots]),
+            np.stack([slot.age_h for slot in slots]),
+        )
+        return [
+            Scored(
+                as_of_ms=now,
+                probability=fused.probability[row],
+                low=fused.low[row],
+                high=fused.high[row],
+                contribution=fused.contribution[row],
+                uses=slot.uses,
+                news2=_news2(state, now),
+            )
+            for row, (state, now, slot) in enumerate(zip(states, as_of_ms, slots, strict=True))
+        ]
+
+    def _embed_vitals(self, states: list[PatientState]) -> None:
+        encoder = self.card.encoder_hashes["vitals"]
+        rows: list[int] = []
+        windows = []
+        tags: list[str] = []
+        for row, state in enumerate(states):
+            tag = content_tag(state.observations.pack())
+            held = state.embeddings.get(VITALS)
+            if held is not None and held.encoder == encoder and held.content == tag:
+                continue
+            window = state.observations.window()
+            if window is not None:
+                rows.append(row)
+                windows.append(window)
+                tags.append(tag)
+        if not rows:
+            return
+        vectors = self.predictor.encode_vitals(stack(windows))
+        for row, tag, vector in zip(rows, tags, vectors, strict=True):
+            states[row] = _with_embedding(states[row], VITALS, encoder, tag, vector)
+
+    def _embed_notes(self, states: list[PatientState]) -> None:
+        encoder = self.card.encoder_hashes["notes"]
+        wanted: list[tuple[int, str, str, str]] = []
+        for row, state in enumerate(states):
+            for note_id, note in state.standing_notes()[:MAX_NOTES]:
+                name, tag = f"note:{note_id}", content_tag(note.text.encode())
+                held = state.embeddings.get(name)
+                if held is None or held.encoder != encoder or held.content != tag:
+                    wanted.append((row, name, tag, note.text))
+        if not wanted:
+            return
+        vectors = self.predictor.encode_notes([text for *_, text in wanted])
+        for (row, name, tag, _), vector in zip(wanted, vectors, strict=True):
+            states[row] = _with_embedding(_without_stale(states[row]), name, encoder, tag, vector)
+
+    def _slots(self, state: PatientState, as_of_ms: int) -> _Slots:
+        width = self.card.width
+        tokens = np.zeros((len(SLOTS), width), np.float32)
+        present = np.zeros(len(SLOTS), np.float32)
+        age_h = np.zeros(len(SLOTS), np.float32)
+        uses: dict[Modality, Use] = {name: Use(0, None) for name in MODALITIES}
+
+        def fill(slot: int, vector: NDArray[np.float32], time_ms: int) -> None:
+            tokens[slot] = vector
+            present[slot] = 1.0
+            age_h[slot] = max(0, as_of_ms - time_ms) / HOUR_MS
+
+        anchor = state.observations.newest_ms
+        if anchor is not None and VITALS in state.embeddings:
+            fill(SLOTS.index("vitals"), _vector(state.embeddings[VITALS]), anchor)
+            uses["vitals"] = Use(state.observations.count, max(0, as_of_ms - anchor))
+        notes = state.standing_notes()[:MAX_NOTES]
+        for place, (note_id, note) in enumerate(notes):
+            fill(SLOTS.index("notes") + place, _vector(state.embeddings[f"note:{note_id}"]), note.time_ms)
+        if notes:
+            uses["notes"] = Use(len(notes), max(0, as_of_ms - notes[0][1].time_ms))
+        series = self._series(state)[:MAX_SERIES]
+        for place, (time_ms, vector) in enumerate(series):
+            fill(SLOTS.index("scans") + place, vector, time_ms)
+        if series:
+            uses["scans"] = Use(len(series), max(0, as_of_ms - series[0][0]))
+        return _Slots(tokens, present, age_h, uses)
+
+    def _series(self, state: PatientState) -> list[tuple[int, NDArray[np.float32]]]:
+        """Per series its newest time and the mean embedding of its instances, newest first.
+
+        Instances that another encoder embedded are left out: their numbers mean something else.
+        """
+        groups: dict[str, list[tuple[str, ScanEntry]]] = {}
+        for instance_uid, scan in sorted(state.scans.items()):
+            if scan.encoder == self.card.encoder_hashes["scans"]:
+                groups.setdefault(scan.series_uid, []).append((instance_uid, scan))
+        found = []
+        for series_uid, members in groups.items():
+            vectors = [np.frombuffer(base64.b64decode(scan.embedding), "<f4") for _, scan in members]
+            mean = np.mean(np.stack(vectors), axis=0, dtype=np.float64).astype(np.float32)
+            found.append((max(scan.time_ms for _, scan in members), series_uid, mean))
+        found.sort(key=lambda item: item[:2], reverse=True)
+        return [(time_ms, mean) for time_ms, _, mean in found]
+
+
+def content_tag(data: bytes) -> str:
+    """A short hash that ties a cached embedding to what it was made of."""
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
+
+
+def _vector(embedding: Embedding) -> NDArray[np.float32]:
+    return np.frombuffer(embedding.vector, "<f4")
+
+
+def _with_embedding(
+    state: PatientState, name: str, encoder: str, tag: str, vector: NDArray[np.float32]
+) -> PatientState:
+    made = Embedding(encoder, tag, np.ascontiguousarray(vector, "<f4").tobytes())
+    return replace(state, embeddings={**state.embeddings, name: made})
+
+
+def _without_stale(state: PatientState) -> PatientState:
+    """Without embeddings of notes that no longer stand."""
+    standing = {VITALS, *(f"note:{note_id}" for note_id, _ in state.standing_notes())}
+    if standing >= state.embeddings.keys():
+        return state
+    return replace(state, embeddings={k: v for k, v in state.embeddings.items() if k in standing})
+
+
+def _news2(state: PatientState, as_of_ms: int) -> int | None:
+    latest = {
+        SIGNALS[signal].name: value
+        for signal, (time_ms, value) in state.observations.latest().items()
+        if SIGNALS[signal].kind == "vital" and as_of_ms - time_ms <= NEWS2_MAX_AGE_MS
+    }
+    return news2_score(latest)

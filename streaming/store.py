@@ -1,0 +1,150 @@
+"""Redis: one partition's states, offsets, outbox and fence. The only importer of redis.
+
+Keys of partition P in namespace N share the hash tag `{ww:N:P}`, so that one Lua call is atomic on Redis Cluster too:
+`:meta` (fence, offsets, counters), `:outbox`, `:activity` (patients by newest record), `:patient:<key>` (one hash each).
+Leaves what the fields mean to `codec.py`, the order of steps to `pipeline.py`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+from redis.asyncio import Redis
+from redis.backoff import ExponentialBackoff
+from redis.asyncio.retry import Retry
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from streaming.errors import Fatal, Fenced, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionMeta:
+    """What Redis holds of a partition when a worker takes it over."""
+
+    token: int
+    offsets: Mapping[str, int]  # unprefixed topic -> last offset whose effect is stored
+    outbox: Sequence[tuple[str, bytes]]  # entries not yet known to be published, in order
+
+
+@dataclass(slots=True)
+class PartitionWrite:
+    """One batch's effect on one partition."""
+
+    partition: int
+    token: int
+    offsets: dict[str, tuple[int | None, int]] = field(default_factory=dict)  # topic -> (before, after)
+    counters: dict[str, int] = field(default_factory=dict)
+    outbox: list[tuple[str, bytes]] = field(default_factory=list)
+    patients: dict[str, tuple[int, dict[str, bytes]]] = field(default_factory=dict)
+
+
+class Store:
+    """The state store. Every method raises `Unavailable` when Redis does not answer: pause and try again."""
+
+    def __init__(self, url: str, namespace: str, timeout_s: float = 5.0) -> None:
+        # No retries inside the client: a write whose reply was lost must be retried where it is known to be
+        # idempotent (it is: same offsets, same bytes), and where the pause can be reported.
+        self._redis: Redis = Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            health_check_interval=30,
+            retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), 0),
+        )
+        self._namespace = namespace
+        script = files("streaming").joinpath("store.lua").read_text(encoding="utf-8")
+        self._commit = self._redis.register_script(script)
+
+    def key(self, partition: int, name: str) -> str:
+        return f"{{ww:{self._namespace}:{partition}}}:{name}"
+
+    async def take_over(self, partition: int) -> PartitionMeta:
+        """Raises the fence: from here on no other worker's write to this partition succeeds."""
+        meta_key, outbox_key = self.key(partition, "meta"), self.key(partition, "outbox")
+        with _translated():
+            token = int(await self._redis.hincrby(meta_key, "fence", 1))
+            meta = await self._redis.hgetall(meta_key)
+            outbox = await self._redis.hgetall(outbox_key)
+        offsets = {
+            name.decode().removeprefix("offset:"): int(value)
+            for name, value in meta.items()
+            if name.startswith(b"offset:")
+        }
+        entries = sorted((name.decode(), value) for name, value in outbox.items())
+        return PartitionMeta(token, offsets, entries)
+
+    async def load(self, partition: int, patients: Sequence[str]) -> list[dict[bytes, bytes]]:
+        """The stored fields of each patient; an empty dict for one never seen."""
+        with _translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for patient in patients:
+                    pipe.hgetall(self.key(partition, f"patient:{patient}"))
+                return await pipe.execute()
+
+    async def write(self, write: PartitionWrite) -> None:
+        """Step 3 of the guarantees: one Lua call, all or nothing.
+
+        Raises:
+            Fenced: another worker has taken the partition over; nothing was written.
+            Fatal: Redis lost writes since this worker took over; a restart rebuilds from Kafka.
+        """
+        keys = [self.key(write.partition, name) for name in ("meta", "outbox", "activity")]
+        keys += [self.key(write.partition, f"patient:{patient}") for patient in write.patients]
+        args: list[str | bytes | int] = [write.token]
+        args.append(len(write.offsets))
+        for topic, (before, after) in write.offsets.items():
+            args += [f"offset:{topic}", "" if before is None else before, after]
+        args += _counted(write.counters.items())
+        args += _counted(write.outbox)
+        for patient, (newest_recorded_ms, fields) in write.patients.items():
+            args += [patient, newest_recorded_ms, *_counted(fields.items())]
+        with _translated():
+            written = await self._commit(keys=keys, args=args)
+        if written == -1:
+            raise Fatal("Redis no longer holds the offsets this worker wrote; it lost data. Restarting rebuilds it")
+        if not written:
+            raise Fenced("another worker owns this partition; its writes stand, these were refused")
+
+    async def clear_outbox(self, entries: Mapping[int, Sequence[str]]) -> None:
+        """Step 4: forgets entries the broker has confirmed. Names are unique per owner: never another's."""
+        with _translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for partition, names in entries.items():
+                    if names:
+                        pipe.hdel(self.key(partition, "outbox"), *names)
+                await pipe.execute()
+
+    async def silent_patients(self, partition: int, before_ms: int, after_ms: int, limit: int) -> list[str]:
+        """Patients whose newest record lies in (after_ms, before_ms], oldest first."""
+        with _translated():
+            found = await self._redis.zrangebyscore(
+                self.key(partition, "activity"), f"({after_ms}", before_ms, start=0, num=limit
+            )
+        return [member.decode() for member in found]
+
+    async def ping(self) -> None:
+        with _translated():
+            await self._redis.ping()
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+
+def _counted(items: Iterable[tuple[str, str | bytes | int]]) -> list[str | bytes | int]:
+    flat = [part for pair in items for part in pair]
+    return [len(flat) // 2, *flat]
+
+
+class _translated:
+    """Turns a Redis that does not answer into `Unavailable`; other Redis errors stay what they are."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError)):
+            raise Unavailable(f"Redis does not answer ({type(error).__name__})") from error
+        if isinstance(error, RedisError) and str(error).startswith(("LOADING", "READONLY", "OOM", "MISCONF", "BUSY")):
+            raise Unavailable(f"Redis refuses work: {str(error).split(' ', 1)[0]}") from error
