@@ -1,0 +1,46 @@
+# `make demo` and `make test` do all the set-up. Everything installed is pinned with hashes in requirements/.
+PYTHON ?= python3
+BASE := .venv
+FULL := .venv-test
+
+.PHONY: help demo test lock schemas train bench clean
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(BASE)/.installed  ## local Kafka and Redis, worker, replay, alerts, latency report (no torch)
+	$(BASE)/bin/wardwatch demo
+
+test: $(FULL)/.installed  ## style, import rules and every test, on the real broker
+	$(FULL)/bin/ruff check .
+	$(FULL)/bin/ruff format --check .
+	$(FULL)/bin/lint-imports --no-cache
+	$(FULL)/bin/python -m pytest
+
+$(BASE)/.installed: requirements/base.lock requirements/uv.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(BASE)
+	$(BASE)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.lock
+	$(BASE)/bin/uv pip sync -q --python $(BASE)/bin/python --require-hashes requirements/base.lock requirements/uv.lock
+	$(BASE)/bin/uv pip install -q --python $(BASE)/bin/python --no-deps --build-constraint requirements/build.lock --editable .
+	touch $@
+
+$(FULL)/.installed: requirements/all.lock requirements/uv.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(FULL)
+	$(FULL)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.lock
+	$(FULL)/bin/uv pip sync -q --python $(FULL)/bin/python --require-hashes requirements/all.lock requirements/uv.lock
+	$(FULL)/bin/uv pip install -q --python $(FULL)/bin/python --no-deps --build-constraint requirements/build.lock --editable .
+	touch $@
+
+lock:  ## compile requirements/*.lock again (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/base.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra train --extra test --constraint requirements/pins.txt pyproject.toml -o requirements/all.lock
+	echo uv | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements/uv.lock
+	printf 'setuptools>=77\nwheel\n' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements/build.lock
+
+schemas: $(FULL)/.installed  ## write deploy/schemas and deploy/asyncapi.yaml from the message classes
+	$(FULL)/bin/python -m streaming.schemas
+
+train: $(FULL)/.installed  ## train models/reference again from the open data
+	$(FULL)/bin/wardwatch train reference --data $${WARDWATCH_DATA:-../shared/data} --out models/reference
+
+clean:  ## remove environments and local data
+	rm -rf $(BASE) $(FULL) .wardwatch

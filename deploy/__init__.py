@@ -1,0 +1,1 @@
+"""Only runs commands: local stack files, compose, schemas."""

@@ -1,0 +1,1 @@
+"""One module per command of the wardwatch command line; each exports a click command named command."""

@@ -1,0 +1,1 @@
+"""Readers, cohorts, recipes, the training loop and evaluation. Imports streaming and models; nothing imports it."""
