@@ -1,0 +1,107 @@
+"""Fusion of modality tokens into one logit a condition: splicing, additive, multiplicative and self-attention.
+
+One seam: `forward(tokens, present, age_h) -> logits`. Presence and age are inputs; an absent slot is replaced by a
+learned vector, never by zeros that look like data, and a token fades with a learned half-life per modality.
+After arXiv 2406.18546, which compares these fusions. Shapes: B rows, S slots, D width, C conditions.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.layers import MASKED, Block
+from models.window import MODALITIES, SLOTS
+
+FUSIONS = ("splicing", "additive", "multiplicative", "self")
+
+
+class Fusion(nn.Module):
+    """What all four share: slot embedding, absence, ages, heads."""
+
+    def __init__(self, conditions: int, width: int = 64) -> None:
+        super().__init__()
+        self.absent = nn.Parameter(torch.randn(len(SLOTS), width) * 0.02)
+        self.slot = nn.Parameter(torch.randn(len(SLOTS), width) * 0.02)
+        self.rate = nn.Parameter(torch.full((len(MODALITIES),), -5.0))
+        of_slot = torch.tensor([MODALITIES.index(name) for name in SLOTS])
+        self.register_buffer("of_slot", nn.functional.one_hot(of_slot, len(MODALITIES)).float(), persistent=False)
+        self.age = nn.Linear(1, width)
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, conditions))
+
+    def decay(self) -> Tensor:
+        """[M] per-hour fading rate of each modality's token; its half-life is ln 2 / rate."""
+        return nn.functional.softplus(self.rate)
+
+    def prepared(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
+        """[B, S, D] tokens with absence and age worked in; an absent slot's content cannot get through."""
+        rate_S = torch.matmul(self.of_slot, self.decay())
+        age_BS = torch.clamp(age_h, 0, 24 * 30) * present
+        here_BS1 = present.unsqueeze(-1)
+        faded = tokens * torch.exp(-rate_S * age_BS).unsqueeze(-1) + self.age(torch.log1p(age_BS).unsqueeze(-1))
+        return here_BS1 * faded + (1 - here_BS1) * self.absent + self.slot
+
+
+class SplicingFusion(Fusion):
+    """Concatenation of all slots."""
+
+    def __init__(self, conditions: int, width: int = 64) -> None:
+        super().__init__(conditions, width)
+        self.join = nn.Sequential(nn.Linear(len(SLOTS) * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
+        return self.head(self.join(self.prepared(tokens, present, age_h).flatten(1)))
+
+
+class AdditiveFusion(Fusion):
+    """Bahdanau-style attention: a small network scores each token."""
+
+    def __init__(self, conditions: int, width: int = 64) -> None:
+        super().__init__(conditions, width)
+        self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
+        self.value = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
+        x_BSD = self.prepared(tokens, present, age_h)
+        weight_BS = torch.softmax(self.score(x_BSD).squeeze(-1) + (1 - present) * MASKED, -1)
+        return self.head(torch.matmul(weight_BS.unsqueeze(1), self.value(x_BSD)).squeeze(1))
+
+
+class MultiplicativeFusion(Fusion):
+    """Luong-style attention: one learned query, scaled dot products."""
+
+    def __init__(self, conditions: int, width: int = 64) -> None:
+        super().__init__(conditions, width)
+        self.query = nn.Parameter(torch.randn(width) * 0.02)
+        self.key, self.value = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
+        x_BSD = self.prepared(tokens, present, age_h)
+        scores_BS = torch.matmul(self.key(x_BSD), self.query) * self.query.shape[0] ** -0.5
+        weight_BS = torch.softmax(scores_BS + (1 - present) * MASKED, -1)
+        return self.head(torch.matmul(weight_BS.unsqueeze(1), self.value(x_BSD)).squeeze(1))
+
+
+class SelfAttentionFusion(Fusion):
+    """A transformer over the slots and a class token."""
+
+    def __init__(self, conditions: int, width: int = 64, layers: int = 2, heads: int = 4) -> None:
+        super().__init__(conditions, width)
+        self.cls = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.blocks = nn.ModuleList(Block(width, heads, 0.1) for _ in range(layers))
+
+    def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
+        x_BSD = self.prepared(tokens, present, age_h)
+        x_BND = torch.cat([self.cls.expand(x_BSD.shape[0], -1, -1), x_BSD], 1)
+        for block in self.blocks:
+            x_BND = block(x_BND)
+        return self.head(x_BND[:, 0])
+
+
+def make_fusion(kind: str, conditions: int, width: int) -> Fusion:
+    """The fusion named in `FUSIONS`."""
+    classes = {
+        "splicing": SplicingFusion,
+        "additive": AdditiveFusion,
+        "multiplicative": MultiplicativeFusion,
+        "self": SelfAttentionFusion,
+    }
+    return classes[kind](conditions, width)

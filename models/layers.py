@@ -1,0 +1,42 @@
+"""Attention written out, so that every part converts whole to ONNX and TensorRT. Shapes: B rows, N tokens, D width."""
+
+import torch
+from torch import Tensor, nn
+
+MASKED = -1e4  # finite: an all-masked row stays a number
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention with an additive key mask."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_BND: Tensor, bias_BN: Tensor | None) -> Tensor:
+        b, n, d = x_BND.shape
+        q, k, v = self.qkv(x_BND).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        scores = torch.matmul(q, k.transpose(-1, -2)) * (d // self.heads) ** -0.5
+        if bias_BN is not None:
+            scores = scores + bias_BN[:, None, None, :]
+        mixed = torch.matmul(torch.softmax(scores, -1), v)
+        return self.out(mixed.transpose(1, 2).reshape(b, n, d))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = SelfAttention(width, heads)
+        self.feed = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BND: Tensor, bias_BN: Tensor | None = None) -> Tensor:
+        x_BND = x_BND + self.dropout(self.attention(self.norm1(x_BND), bias_BN))
+        return x_BND + self.dropout(self.feed(self.norm2(x_BND)))
