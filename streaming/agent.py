@@ -25,6 +25,7 @@ class Worker:
     """One worker process: a Faust app, an engine, and the work."""
 
     def __init__(self, role: str, topics: Sequence[str], work: Work, observer: Observer, settings: Settings) -> None:
+        self.role = role
         self._settings = settings
         self._ledger = Ledger()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -156,6 +156,9 @@ class BatchApp(faust.App):
         self.batch_on_assigned = on_assigned
         super().__init__(*args, **kwargs)
 
+    def _create_directories(self) -> None:
+        """No tables, so nothing on disk."""
+
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
 
@@ -193,6 +196,5 @@ def make_app(  # noqa: PLR0913 - each is a decision of the deployment
         stream_wait_empty=True,
         stream_buffer_maxsize=64,
         producer_request_timeout=30.0,
-        datadir="/dev/null",
         loghandlers=[],
     )

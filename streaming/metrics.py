@@ -1,0 +1,61 @@
+"""Every metric of a worker, each with the line that explains it. No identifier of a patient is ever a label."""
+
+from collections import defaultdict
+
+from streaming.engine import Outcome
+
+METRICS: dict[str, tuple[str, str]] = {
+    "wardwatch_events_total": ("counter", "events by what became of them and topic: applied, refused, rerouted"),
+    "wardwatch_scored_total": ("counter", "scores published"),
+    "wardwatch_alerts_total": ("counter", "alerts published by action"),
+    "wardwatch_batches_total": ("counter", "micro-batches finished"),
+    "wardwatch_stage_seconds_total": ("counter", "time spent by stage, summed over batches"),
+    "wardwatch_inbox_batches": ("gauge", "fetched batches that wait"),
+    "wardwatch_paused": ("gauge", "1 while something the worker needs is away"),
+    "wardwatch_assigned_partitions": ("gauge", "partitions this worker owns"),
+    "wardwatch_loop_lag_seconds_max": ("gauge", "longest the event loop was late in the last ten seconds"),
+}
+
+
+class Metrics:
+    """Counts in memory; the engine's observer. Rendered as Prometheus text."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, str], float] = defaultdict(float)
+        self.paused_by: str | None = None
+
+    def batch_done(self, records: int, outcome: Outcome) -> None:
+        self._values["wardwatch_batches_total", ""] += 1
+        for name, count in outcome.counts.items():
+            what, _, detail = name.partition(":")
+            if what == "scored":
+                self._values["wardwatch_scored_total", ""] += count
+            elif what == "alerts":
+                self._values["wardwatch_alerts_total", f'action="{detail}"'] += count
+            else:
+                self._values["wardwatch_events_total", f'outcome="{what}",topic="{detail}"'] += count
+        for stage, ms in outcome.stage_ms.items():
+            self._values["wardwatch_stage_seconds_total", f'stage="{stage}"'] += ms / 1e3
+
+    def paused(self, what: str | None) -> None:
+        self.paused_by = what
+        self._values["wardwatch_paused", ""] = float(what is not None)
+
+    def waiting(self, batches: int) -> None:
+        self._values["wardwatch_inbox_batches", ""] = batches
+
+    def set(self, name: str, value: float) -> None:
+        """Sets a gauge of `METRICS`."""
+        if METRICS[name][0] != "gauge":
+            raise ValueError(f"{name} is no gauge")
+        self._values[name, ""] = value
+
+    def render(self) -> str:
+        """Prometheus text exposition format 0.0.4."""
+        lines = []
+        for name, (kind, about) in METRICS.items():
+            lines += [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
+            for (of, labels), value in sorted(self._values.items()):
+                if of == name:
+                    lines.append(f"{name}{{{labels}}} {value:g}" if labels else f"{name} {value:g}")
+        return "\n".join(lines) + "\n"

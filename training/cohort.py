@@ -1,0 +1,16 @@
+"""Splits by patient: nobody is on two sides."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def split(
+    group: NDArray[np.str_], train_share: float, validation_share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers of train, validation and test; shares are of patients."""
+    names = np.unique(group)
+    order = np.random.default_rng(seed).permutation(len(names))
+    first, second = int(len(names) * train_share), int(len(names) * (train_share + validation_share))
+    parts = (names[order[:first]], names[order[first:second]], names[order[second:]])
+    train, validation, test = (np.flatnonzero(np.isin(group, part)) for part in parts)
+    return train, validation, test

@@ -1,0 +1,118 @@
+"""Stays to arrays, through the live reducer. Shapes: N snapshots, T hours, V signals, S slots, C conditions.
+
+An event enters the state only when a snapshot lies at or after it, so no feature sees the future (tested).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from models.kinds import one_hot
+from models.tokens import SENTENCES, WORDS, tokenize
+from models.window import HOURS, MAX_NOTES, SLOTS, V
+from streaming.clock import HOUR_MS
+from streaming.state import PatientState, apply
+from training.stays import Stay
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Everything a batch is cut from. Texts and pictures are held once and pointed to (-1: none)."""
+
+    values: NDArray[np.float32]  # [N, T, V]
+    mask: NDArray[np.float32]
+    last: NDArray[np.float32]  # [N, V]
+    last_age_h: NDArray[np.float32]
+    last_mask: NDArray[np.float32]
+    present: NDArray[np.float32]  # [N, S]
+    age_h: NDArray[np.float32]  # [N, S]
+    note_at: NDArray[np.int64]  # [N, MAX_NOTES]
+    picture_at: NDArray[np.int64]  # [N]
+    labels: NDArray[np.float32]  # [N, C], NaN where unknown
+    group: NDArray[np.str_]  # [N] patients, for splits
+    source: NDArray[np.str_]  # [N]
+    snapshot: NDArray[np.int64]  # [N] ordinal of the snapshot within its stay
+    texts: Sequence[str]
+    pictures: NDArray[np.float32]  # [P, 224, 224]
+    kinds: NDArray[np.float32]  # [P, K]
+
+    def note_ids(self, tokenizer: Tokenizer) -> NDArray[np.int64]:
+        """[texts, 16, 16]"""
+        return tokenize(tokenizer, self.texts) if self.texts else np.zeros((0, SENTENCES, WORDS), np.int64)
+
+
+def build(stays: Iterable[Stay], conditions: Sequence[str]) -> Examples:
+    """Every stay at every snapshot at which something is known of it."""
+    rows: dict[str, list] = {name: [] for name in Examples.__slots__}
+    texts: dict[str, int] = {}
+    pictures: list[NDArray[np.float32]] = []
+    kinds: list[str] = []
+    for stay in stays:
+        first_picture = len(pictures)
+        pictures += [picture.pixels for picture in stay.pictures]
+        kinds += [picture.kind for picture in stay.pictures]
+        labels = [stay.labels.get(condition, np.nan) for condition in conditions]
+        state, done = PatientState(stay.patient), 0
+        for ordinal, snapshot in enumerate(stay.snapshots):
+            while done < len(stay.events) and stay.events[done].time_ms <= snapshot:
+                state = apply(state, stay.events[done])
+                done += 1
+            seen = [i for i, picture in enumerate(stay.pictures) if picture.time_ms <= snapshot]
+            if not _row(rows, state, snapshot, texts, first_picture + seen[-1] if seen else -1, stay, seen):
+                continue
+            rows["labels"].append(labels)
+            rows["group"].append(stay.group)
+            rows["source"].append(stay.source)
+            rows["snapshot"].append(ordinal)
+    return Examples(
+        **{
+            name: np.array(rows[name], np.int64 if name in ("note_at", "picture_at", "snapshot") else np.float32)
+            for name in Examples.__slots__
+            if name not in ("group", "source", "texts", "pictures", "kinds")
+        },
+        group=np.array(rows["group"]),
+        source=np.array(rows["source"]),
+        texts=list(texts),
+        pictures=np.array(pictures, np.float32) if pictures else np.zeros((0, 224, 224), np.float32),
+        kinds=one_hot(kinds),
+    )
+
+
+def _row(
+    rows: dict[str, list],
+    state: PatientState,
+    snapshot: int,
+    texts: dict[str, int],
+    picture: int,
+    stay: Stay,
+    seen: Sequence[int],
+) -> bool:
+    present, age_h = np.zeros(len(SLOTS), np.float32), np.zeros(len(SLOTS), np.float32)
+
+    def mark(slot: int, time_ms: int) -> None:
+        present[slot], age_h[slot] = 1.0, max(0, snapshot - time_ms) / HOUR_MS
+
+    window = state.observations.window()
+    anchor = state.observations.newest_ms
+    if anchor is not None:
+        mark(SLOTS.index("vitals"), anchor)
+    note_at = [-1] * MAX_NOTES
+    for place, (_, note) in enumerate(state.standing_notes()[:MAX_NOTES]):
+        note_at[place] = texts.setdefault(note.text, len(texts))
+        mark(SLOTS.index("notes") + place, note.time_ms)
+    if picture >= 0:
+        mark(SLOTS.index("scans"), stay.pictures[seen[-1]].time_ms)
+    if not present.any():
+        return False
+    rows["values"].append(window.values if window else np.zeros((HOURS, V), np.float32))
+    rows["mask"].append(window.mask if window else np.zeros((HOURS, V), np.float32))
+    for name in ("last", "last_age_h", "last_mask"):
+        rows[name].append(getattr(window, name) if window else np.zeros(V, np.float32))
+    rows["present"].append(present)
+    rows["age_h"].append(age_h)
+    rows["note_at"].append(note_at)
+    rows["picture_at"].append(picture)
+    return True

@@ -1,0 +1,17 @@
+"""One reader a data set; each yields `Stay`s of wire events. `READERS` names them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from training.sources import covid, eicu, physionet2012
+from training.stays import Stay
+
+READERS: dict[str, Callable[[Path], Iterator[Stay]]] = {
+    "physionet2012": physionet2012.read,
+    "eicu": eicu.read,
+    "covid": covid.read,
+}
+"""Each reads its data set's folder."""
+
+FOLDERS = {"physionet2012": "physionet2012", "eicu": "eicu_demo", "covid": "covid_chestxray"}
+"""Where each lies under the data root."""

@@ -1,0 +1,57 @@
+"""PhysioNet/CinC Challenge 2012: 48 h of 37 series, in-hospital death. Units as the challenge's page gives them."""
+
+import csv
+import gzip
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from models.signals import SIGNALS, ImplausibleValue, to_canonical
+from streaming.clock import HOUR_MS, MINUTE_MS
+from training.stays import EPOCH_MS, Stay, vitals_event
+
+HOURS = (6, 12, 24, 36, 48)
+CONDITION = "in-hospital-mortality"
+_UNITS = {"FiO2": "1"}
+_BY_NAME = {signal.physionet2012: signal for signal in SIGNALS if signal.physionet2012}
+_CUFF = {"NISysABP": "SysABP", "NIDiasABP": "DiasABP", "NIMAP": "MAP"}
+
+
+def read(root: Path) -> Iterator[Stay]:
+    """Every stay with a known outcome, of whichever sets lie there."""
+    deaths: dict[str, float] = {}
+    for path in sorted(root.glob("Outcomes-*")):
+        with path.open(encoding="utf-8") as lines:
+            deaths |= {row["RecordID"]: float(row["In-hospital_death"]) for row in csv.DictReader(lines)}
+    for path in sorted(root.glob("set-*.long.csv.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            rows: list[tuple[str, str, str]] = []
+            current = ""
+            for record, time, name, value in list(csv.reader(lines))[1:]:
+                if record != current:
+                    if current in deaths:
+                        yield _stay(current, rows, deaths[current])
+                    current, rows = record, []
+                rows.append((time, name, value))
+            if current in deaths:
+                yield _stay(current, rows, deaths[current])
+
+
+def _stay(record: str, rows: list[tuple[str, str, str]], died: float) -> Stay:
+    by_time: dict[int, list[tuple[str, float, str]]] = defaultdict(list)
+    for time, name, text in rows:
+        signal = _BY_NAME.get(_CUFF.get(name, name))
+        if signal is None or float(text) < 0:  # -1 is unknown
+            continue
+        unit = _UNITS.get(name, signal.ucum)
+        try:
+            to_canonical(signal.loinc, float(text), unit)
+        except ImplausibleValue:
+            continue
+        hours, minutes = time.split(":")
+        by_time[int(hours) * HOUR_MS + int(minutes) * MINUTE_MS].append((signal.loinc, float(text), unit))
+    events = [
+        vitals_event(record, number, EPOCH_MS + at, measured)
+        for number, (at, measured) in enumerate(sorted(by_time.items()))
+    ]
+    return Stay(record, record, "physionet2012", events, {CONDITION: died}, [EPOCH_MS + h * HOUR_MS for h in HOURS])
