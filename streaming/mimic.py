@@ -38,6 +38,8 @@ class Outgoing:
     recorded_ms: int
     virtual_ms: int
     value: bytes
+    dataref: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,110 @@
+"""Subscribing to alerts: a small client over kafka-python, and how an alert reads on a terminal or as FHIR.
+
+Repeats are byte-identical and dropped by id. Owns no commits: where to begin is the caller's choice.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import orjson
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from streaming.errors import Unavailable
+from streaming.messages import Alert
+
+REMEMBERED = 100_000
+Start = Literal["beginning", "latest"]
+
+
+class AlertSubscriber:
+    """Iterates over new alerts, each id once, for as long as the process lives or until `idle_s` brings none."""
+
+    def __init__(self, bootstrap: str, prefix: str = "", start: Start = "latest", idle_s: float | None = None) -> None:
+        topic = f"{prefix}alerts"
+        try:
+            self._consumer = KafkaConsumer(
+                bootstrap_servers=bootstrap.split(","),
+                enable_auto_commit=False,
+                consumer_timeout_ms=int(idle_s * 1000) if idle_s else float("inf"),
+            )
+            partitions = self._consumer.partitions_for_topic(topic) or set()
+        except (KafkaError, OSError) as error:
+            raise Unavailable(f"Kafka at {bootstrap} does not answer ({type(error).__name__})") from error
+        if not partitions:
+            raise Unavailable(f"topic {topic} does not exist: `wardwatch topics create`")
+        tps = [TopicPartition(topic, partition) for partition in sorted(partitions)]
+        self._consumer.assign(tps)
+        if start == "beginning":
+            self._consumer.seek_to_beginning(*tps)
+        else:
+            self._consumer.seek_to_end(*tps)
+        for tp in tps:
+            self._consumer.position(tp)  # now, not at the first poll: no alert from here on is missed
+        self._seen: OrderedDict[str, None] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Alert]:
+        for record in self._consumer:
+            alert = Alert.model_validate_json(record.value)
+            if alert.id in self._seen:
+                continue
+            self._seen[alert.id] = None
+            if len(self._seen) > REMEMBERED:
+                self._seen.popitem(last=False)
+            yield alert
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def line(alert: Mapping[str, Any]) -> str:
+    """One readable line of an alert's JSON."""
+    probability = "" if alert["probability"] is None else f" {alert['probability']:.2f}"
+    if alert["low"] is not None:
+        probability += f" [{alert['low']:.2f}, {alert['high']:.2f}]"
+    rests = ", ".join(
+        f"{name} {_age(use['age_s'])} old" for name, use in alert["modalities"].items() if use["present"]
+    )
+    missing = f"; missing {', '.join(alert['missing'])}" if alert["missing"] else ""
+    news2 = "" if alert["news2"] is None else f"  NEWS2 {alert['news2']}"
+    level = "" if alert["level"] == "none" else f" {alert['level'].upper()}"
+    return (
+        f"{alert['as_of'][:19]}  {alert['action']}{level}  patient {alert['patient']}  {alert['condition']}"
+        f"{probability}{news2}  rests on {rests or 'nothing'}{missing}  {alert['id'][:12]}"
+    )
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+_SEVERITY = {"critical": "high", "warning": "moderate", "watch": "low", "none": "low"}
+
+
+def to_fhir(alert: Alert) -> dict[str, Any]:
+    """FHIR R4 DetectedIssue of an alert (hl7.org/fhir/R4/detectedissue.html)."""
+    evidence = [{"detail": [{"display": f"{name}: {use.items} items"}]} for name, use in alert.modalities.items() if use.present]
+    resource: dict[str, Any] = {
+        "resourceType": "DetectedIssue",
+        "id": alert.id,
+        "status": "final" if alert.action != "cleared" else "cancelled",
+        "code": {"text": alert.condition},
+        "severity": _SEVERITY[alert.level],
+        "patient": {"identifier": {"system": f"urn:wardwatch:{alert.site}", "value": alert.patient}},
+        "identifiedDateTime": alert.times.decision,
+        "detail": alert.reason,
+        "author": {"display": f"wardwatch model {alert.model[:12]}"},
+    }
+    if evidence:
+        resource["evidence"] = evidence
+    return resource
+
+
+def to_json(alert: Alert) -> str:
+    """One JSON line."""
+    return orjson.dumps(alert.model_dump()).decode()
