@@ -1,0 +1,186 @@
+"""The imaging worker's sequence: a scan's bytes to an embedding of a few hundred bytes, or a dead letter.
+
+    process     parse -> fetch the claim check -> decode in a child -> encode what waits (one thread)
+    publish     embeddings and dead letters, confirmed by the broker, then the engine acknowledges
+
+It has no state: a scan done twice gives a record of the same id, which the fusion worker's reducer drops.
+"""
+
+import asyncio
+import base64
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.predictor import Predictor
+from streaming.blobs import BlobStore
+from streaming.clock import wall_ms
+from streaming.dicom import DicomHeader
+from streaming.envelope import Event, Limits, ScanBytes, headers_for, parse
+from streaming.errors import Fatal, InvalidMessage
+from streaming.messages import EncodedScan
+from streaming.pipeline import Batch, Publishes
+from streaming.records import InRecord, OutRecord, dead_letter
+
+CLAIM_LIMIT_BYTES = 1 << 30
+
+
+class Decodes(Protocol):
+    """Fixed: one scan's failure is its own; raises `InvalidMessage` for it."""
+
+    async def decode(self, data: bytes) -> tuple[DicomHeader, NDArray[np.float32]]: ...
+
+
+@dataclass(slots=True)
+class ImagingOutcome:
+    """Records to publish, in order."""
+
+    records: list[OutRecord] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    stage_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Scan:
+    record: InRecord
+    event: Event | None = None
+    data: bytes = b""
+    header: DicomHeader | None = None
+    pixels: NDArray[np.float32] | None = None
+    error: InvalidMessage | None = None
+
+
+class ImagingPipeline:
+    """What the engine runs in the imaging worker."""
+
+    def __init__(
+        self,
+        publisher: Publishes,
+        blobs: BlobStore,
+        pool: Decodes,
+        predictor: Predictor,
+        limits: Limits,
+        dead_letter_limit: int,
+        executor: Executor,
+    ) -> None:
+        self._publisher, self._blobs, self._pool = publisher, blobs, pool
+        self._predictor, self._limits, self._executor = predictor, limits, executor
+        self._dead_letter_limit = dead_letter_limit
+        self._refused_in_a_row = 0
+
+    async def take_over(self, committed: Mapping[int, Mapping[str, int | None]]) -> dict[int, dict[str, int]]:
+        """Reading goes on where the group committed."""
+        return {
+            partition: {topic: offset or 0 for topic, offset in topics.items()}
+            for partition, topics in committed.items()
+        }
+
+    async def process(self, batches: Sequence[Batch]) -> ImagingOutcome:
+        """Raises `Unavailable` when the blob store is away: nothing has changed, call again."""
+        started = time.perf_counter()
+        scans = [_Scan(record) for batch in batches for record in batch.records]
+        await asyncio.gather(*(self._decode(scan) for scan in scans))
+        decoded = time.perf_counter()
+        vectors = await self._encode([scan for scan in scans if scan.error is None])
+        outcome = ImagingOutcome(
+            stage_ms={"decode": (decoded - started) * 1e3, "encode": (time.perf_counter() - decoded) * 1e3}
+        )
+        in_a_row = self._refused_in_a_row
+        for scan in scans:
+            if scan.error is not None:
+                in_a_row += 1
+                if in_a_row >= self._dead_letter_limit:
+                    raise Fatal(f"{in_a_row} scans in a row were refused, the last with {scan.error.reason}")
+                letter = await asyncio.to_thread(
+                    dead_letter, scan.record, "scans", scan.error, self._blobs, wall_ms()
+                )
+                outcome.records.append(letter)
+                name = "refused:scans"
+            else:
+                in_a_row = 0
+                outcome.records.append(self._encoded(scan, next(vectors)))
+                name = "applied:scans"
+            outcome.counts[name] = outcome.counts.get(name, 0) + 1
+        self._refused_in_a_row = in_a_row
+        return outcome
+
+    async def store(self, outcome: ImagingOutcome) -> None:
+        """Nothing: this worker keeps no state."""
+
+    async def publish(self, outcome: ImagingOutcome) -> None:
+        await self._publisher.publish(outcome.records)
+
+    async def forget(self, outcome: ImagingOutcome) -> None:
+        """Nothing: there is no outbox to clear."""
+
+    async def _decode(self, scan: _Scan) -> None:
+        record = scan.record
+        try:
+            scan.event = parse(
+                "scans",
+                record.key,
+                record.value,
+                record.headers,
+                partition=record.partition,
+                offset=record.offset,
+                broker_ms=record.timestamp,
+                limits=self._limits,
+            )
+            scan.data = await self._bytes(scan.event.data)
+            scan.header, scan.pixels = await self._pool.decode(scan.data)
+        except InvalidMessage as error:
+            scan.error = error
+
+    async def _bytes(self, data: Any) -> bytes:
+        assert isinstance(data, ScanBytes)
+        if data.inline is None:
+            assert data.dataref is not None and data.sha256 is not None
+            return await asyncio.to_thread(self._blobs.get, data.dataref, data.sha256, CLAIM_LIMIT_BYTES)
+        if data.sha256 and hashlib.sha256(data.inline).hexdigest() != data.sha256:
+            raise InvalidMessage("blob-mismatch", "the value does not have the SHA-256 of ce_datasha256")
+        return data.inline
+
+    async def _encode(self, scans: Sequence[_Scan]) -> Any:
+        if not scans:
+            return iter(())
+        pixels = np.stack([scan.pixels for scan in scans if scan.pixels is not None])
+        kinds = [scan.header.modality for scan in scans if scan.header is not None]
+        loop = asyncio.get_running_loop()
+        return iter(await loop.run_in_executor(self._executor, self._predictor.encode_scans, pixels, kinds))
+
+    def _encoded(self, scan: _Scan, vector: NDArray[np.float32]) -> OutRecord:
+        event, header, record = scan.event, scan.header, scan.record
+        assert event is not None and header is not None
+        encoder = self._predictor.card.encoder_hashes["scans"]
+        value = EncodedScan(
+            study_uid=header.study_uid,
+            series_uid=header.series_uid,
+            instance_uid=header.instance_uid,
+            modality=header.modality,
+            content_sha256=hashlib.sha256(scan.data).hexdigest(),
+            encoder=encoder,
+            embedding=base64.b64encode(np.ascontiguousarray(vector, "<f4").tobytes()).decode(),
+            scan_topic="scans",
+            scan_partition=record.partition,
+            scan_offset=record.offset,
+        )
+        named = f"scans|{record.partition}|{record.offset}|{encoder}"
+        headers = headers_for(
+            "encoded-scans",
+            id=hashlib.blake2b(named.encode(), digest_size=16).hexdigest(),
+            source="wardwatch/imaging",
+            patient=event.patient,
+            time_ms=event.time_ms,
+            recorded_ms=event.recorded_ms,
+            encounter=event.encounter,
+            traceparent=event.traceparent,
+        )
+        return OutRecord(
+            "encoded-scans", record.partition, event.patient.encode(), value.model_dump_json().encode(), headers
+        )
