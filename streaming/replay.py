@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from streaming.envelope import headers_for
 from streaming.errors import Unavailable
+from streaming.kafka_reading import partitions_of
 from streaming.latency import Latency
 from streaming.mimic import Outgoing
 
@@ -198,7 +199,7 @@ async def run(
         await producer.start()
         await consumer.start()
         topics = {prefix + kind: kind for kind in WATCHED}
-        tps = [TopicPartition(t, p) for t in topics for p in (await _partitions(consumer, t))]
+        tps = [tp for topic in topics for tp in await partitions_of(consumer, topic)]
         consumer.assign(tps)
         await consumer.seek_to_end(*tps)
         for tp in tps:
@@ -218,16 +219,6 @@ async def run(
     finally:
         await consumer.stop()
         await producer.stop()
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[int]:
-    found = consumer.partitions_for_topic(topic)
-    if not found:
-        await consumer._client.force_metadata_update()
-        found = consumer.partitions_for_topic(topic)
-    if not found:
-        raise Unavailable(f"topic {topic} does not exist: `wardwatch topics create`")
-    return sorted(found)
 
 
 async def _send(

@@ -1,0 +1,223 @@
+"""Checks a run's own history from the topics alone, independently of the worker.
+
+Which waiting updates share a score, and how topics interleave, differs from run to run; so each run is checked against
+what it said: every risk record is computed again from the events up to its recorded offsets, offsets only grow, every
+event is covered, and the alerts are the policy applied to the recorded scores in order. Uses the pure functions
+(parse, reduce, score, decide), none of the engine, store or pipeline.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import orjson
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
+
+from models.predictor import Predictor
+from streaming import alerting
+from streaming.envelope import Event, Limits, parse, parse_time
+from streaming.errors import InvalidMessage, Unavailable
+from streaming.kafka_reading import partitions_of
+from streaming.scoring import Scorer
+from streaming.state import PatientState, apply
+
+INPUTS = ("vitals", "notes", "corrections", "encoded-scans")
+TOPICS = (*INPUTS, "scans", "risk", "alerts", "dead-letters")
+TOLERANCE = 1e-5
+_ROWS = 64
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Counts, the largest difference between a live and a recomputed score, and violations, a line each."""
+
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    largest_difference: float = 0.0
+    violations: list[str] = field(default_factory=list)
+
+    def wrong(self, line: str) -> None:
+        self.counts["violations"] += 1
+        if len(self.violations) < 50:
+            self.violations.append(line)
+
+
+async def read_all(bootstrap: str, prefix: str) -> dict[str, list[ConsumerRecord]]:
+    """Every record of the run's topics, per topic in order of (partition, offset).
+
+    Raises:
+        Unavailable: Kafka does not answer, or a topic is missing.
+    """
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=8 << 20)
+    try:
+        await consumer.start()
+        tps = [tp for kind in TOPICS for tp in await partitions_of(consumer, prefix + kind)]
+        consumer.assign(tps)
+        await consumer.seek_to_beginning(*tps)
+        ends = await consumer.end_offsets(tps)
+        found: dict[str, list[ConsumerRecord]] = defaultdict(list)
+        while any([await consumer.position(tp) < ends[tp] for tp in tps]):
+            for tp, records in (await consumer.getmany(timeout_ms=500)).items():
+                found[tp.topic.removeprefix(prefix)] += [r for r in records if r.offset < ends[tp]]
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"Kafka at {bootstrap} does not answer ({type(error).__name__})") from error
+    finally:
+        await consumer.stop()
+    for records in found.values():
+        records.sort(key=lambda record: (record.partition, record.offset))
+    return found
+
+
+def verify(topics: Mapping[str, Sequence[ConsumerRecord]], predictor: Predictor, limits: Limits) -> Verdict:
+    """The whole check over what `read_all` gave."""
+    verdict = Verdict()
+    events = _inputs(topics, limits, verdict)
+    risks = _once(topics.get("risk", ()), "risk", verdict)
+    _check_scores(risks, events, predictor, verdict)
+    _check_alerts(risks, topics.get("alerts", ()), predictor, verdict)
+    return verdict
+
+
+def _inputs(
+    topics: Mapping[str, Sequence[ConsumerRecord]], limits: Limits, verdict: Verdict
+) -> dict[tuple[str, str], list[Event]]:
+    """Accepted events by (topic, patient); refused ones must be dead-lettered with their bytes."""
+    letters = {}
+    for record in topics.get("dead-letters", ()):
+        headers = dict(record.headers)
+        letters[headers["ww_topic"].decode(), int(headers["ww_partition"]), int(headers["ww_offset"])] = record
+    events: dict[tuple[str, str], list[Event]] = defaultdict(list)
+    for kind in (*INPUTS, "scans"):
+        for record in topics.get(kind, ()):
+            verdict.counts[f"in:{kind}"] += 1
+            place = (kind, record.partition, record.offset)
+            letter = letters.pop(place, None)
+            try:
+                event = parse(
+                    kind,
+                    record.key,
+                    record.value,
+                    record.headers,
+                    partition=record.partition,
+                    offset=record.offset,
+                    broker_ms=record.timestamp,
+                    limits=limits,
+                )
+            except InvalidMessage as error:
+                verdict.counts[f"refused:{error.reason}"] += 1
+                if letter is None:
+                    verdict.wrong(f"{kind} {record.partition}/{record.offset}: refused, but not in dead-letters")
+                elif letter.value != record.value and "ww_dataref" not in dict(letter.headers):
+                    verdict.wrong(f"{kind} {record.partition}/{record.offset}: dead letter has other bytes")
+                continue
+            if kind != "scans":
+                if letter is not None:
+                    verdict.wrong(f"{kind} {record.partition}/{record.offset}: dead-lettered, though valid")
+                events[kind, event.patient].append(event)
+            elif letter is not None:
+                verdict.counts["refused:scans"] += 1
+    for kind, partition, offset in letters:
+        verdict.wrong(f"{kind} {partition}/{offset}: dead letter of an event that is not there")
+    return events
+
+
+def _once(records: Sequence[ConsumerRecord], kind: str, verdict: Verdict) -> list[dict]:
+    """Bodies in order, each id once; a repeat must be identical to the byte."""
+    seen: dict[str, bytes] = {}
+    bodies = []
+    for record in records:
+        body = orjson.loads(record.value)
+        held = seen.get(body["id"])
+        if held is None:
+            seen[body["id"]] = record.value
+            bodies.append({**body, "_partition": record.partition})
+        else:
+            verdict.counts[f"repeated:{kind}"] += 1
+            if held != record.value:
+                verdict.wrong(f"{kind} {record.partition}/{record.offset}: repeats an id with other bytes")
+    verdict.counts[kind] = len(bodies)
+    return bodies
+
+
+def _check_scores(
+    risks: Sequence[dict], events: Mapping[tuple[str, str], list[Event]], predictor: Predictor, verdict: Verdict
+) -> None:
+    states: dict[str, PatientState] = {}
+    taken: dict[tuple[str, str], int] = defaultdict(int)
+    covered: dict[tuple[str, str], int] = {}
+    scorer = Scorer(predictor)
+    rows: list[tuple[dict, PatientState]] = []
+
+    def compare() -> None:
+        scored = scorer.score(scorer.embed([state for _, state in rows]), [_ms(body["as_of"]) for body, _ in rows])
+        for (body, _), score in zip(rows, scored, strict=True):
+            told = np.array([one["probability"] for one in body["scores"]])
+            difference = float(np.abs(told - score.probability).max())
+            verdict.largest_difference = max(verdict.largest_difference, difference)
+            if difference > TOLERANCE:
+                verdict.wrong(f"risk {body['id'][:12]}: differs from the recomputed score by {difference:.2g}")
+        rows.clear()
+
+    for body in risks:
+        patient = body["patient"]
+        state = states.get(patient, PatientState(patient))
+        for kind, offset in body["offsets"].items():
+            key = (kind, patient)
+            if offset < covered.get(key, -1):
+                verdict.wrong(f"risk {body['id'][:12]}: offset of {kind} went back")
+            covered[key] = max(offset, covered.get(key, -1))
+            waiting = events.get(key, [])
+            while taken[key] < len(waiting) and waiting[taken[key]].offset <= offset:
+                state = apply(state, waiting[taken[key]])
+                taken[key] += 1
+        states[patient] = state
+        rows.append((body, state))
+        if len(rows) == _ROWS:
+            compare()
+    if rows:
+        compare()
+    for key, accepted in events.items():
+        missed = len(accepted) - taken[key]
+        verdict.counts["covered"] += taken[key]
+        if missed:
+            verdict.wrong(f"{missed} events of {key[0]} are not covered by any score")
+
+
+def _check_alerts(
+    risks: Sequence[dict], records: Sequence[ConsumerRecord], predictor: Predictor, verdict: Verdict
+) -> None:
+    policy = alerting.Policy.from_card(predictor.card)
+    states: dict[str, alerting.PolicyState] = {}
+    expected: list[str] = []
+    for body in risks:
+        trigger = body["trigger"]
+        scored = alerting.Scored(
+            site=body["site"],
+            patient=body["patient"],
+            position=(trigger["topic"], trigger["partition"], trigger["offset"]),
+            event_ms=_ms(body["newest_event"]),
+            may_page=body["may_page"],
+            probabilities={one["condition"]: one["probability"] for one in body["scores"]},
+        )
+        state, decisions = alerting.decide(policy, states.get(body["patient"], alerting.PolicyState()), scored)
+        states[body["patient"]] = state
+        expected += [decision.alert_id for decision in decisions]
+    told = [b["id"] for b in _once(records, "alerts", verdict) if b["condition"] != alerting.SILENCE]
+    for missing in set(expected) - set(told):
+        verdict.wrong(f"alert {missing[:12]}: the policy decides it, but it was not published")
+    for extra in set(told) - set(expected):
+        verdict.wrong(f"alert {extra[:12]}: published, but the policy does not decide it")
+    if set(told) == set(expected) and told != expected:
+        verdict.wrong("alerts are not in the order of the scores")
+
+
+def _ms(text: str) -> int:
+    return parse_time(text, "time")
+
+
+def run(bootstrap: str, prefix: str, predictor: Predictor, limits: Limits) -> Verdict:
+    """`read_all` and `verify`."""
+    return verify(asyncio.run(read_all(bootstrap, prefix)), predictor, limits)
