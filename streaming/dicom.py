@@ -1,7 +1,7 @@
 """DICOM Part 10 bytes to a checked header and the scan encoder's picture. Runs in a child process with limits.
 
-Sizes are checked before anything is decoded; no name or id of a person leaves this module. Raw and RLE pixels decode
-with NumPy alone; compressed families need a plug-in that is not in the base install, and are refused with a reason.
+Sizes are checked before anything is decoded; no name or id of a person leaves this module. Raw, RLE, JPEG baseline
+and JPEG 2000 decode (NumPy, Pillow); other compressions need a plug-in of pydicom's and are refused with a reason.
 """
 
 import io
