@@ -20,7 +20,7 @@ from streaming.envelope import from_ms
 from streaming.errors import ConfigError
 
 Arrival = Literal["charttime", "storetime"]
-FORMAT = 3
+FORMAT = 4
 MEMORY = "1GB"
 _BATCH = 10_000
 
@@ -144,7 +144,7 @@ def _parts(tables: dict[str, Path | None], notes: Path | None, arrival: Arrival)
             SELECT 'vitals' AS kind, 'mimic3/{name.lower()}/' || row_id AS id, subject_id AS patient,
                    nullif(hadm_id, '') AS encounter, epoch_ms(CAST(charttime AS TIMESTAMP)) AS time_ms,
                    {recorded if has_store else "time_ms"} AS recorded_ms, [code] AS codes,
-                   [CAST(valuenum AS DOUBLE)] AS numbers, [unit] AS units, NULL AS text
+                   [CAST(valuenum AS DOUBLE)] AS numbers, [unit] AS units, CAST(NULL AS VARCHAR) AS text
             FROM {_csv(tables[name])} JOIN items ON CAST(items.itemid AS VARCHAR) = t.itemid
             WHERE coalesce(valuenum, '') <> '' AND coalesce(charttime, '') <> '' {valid}"""  # noqa: S608
     age, male = SIGNALS[by_name["age"]].loinc, SIGNALS[by_name["male"]].loinc
@@ -153,7 +153,7 @@ def _parts(tables: dict[str, Path | None], notes: Path | None, arrival: Arrival)
                a.hadm_id AS encounter, epoch_ms(CAST(a.admittime AS TIMESTAMP)) AS time_ms, time_ms AS recorded_ms,
                ['{age}', '{male}'] AS codes,
                [CASE WHEN years > 150 THEN 91.4 ELSE greatest(0.0, years) END, CAST(p.gender = 'M' AS DOUBLE)] AS numbers,
-               ['a', '1'] AS units, NULL AS text
+               ['a', '1'] AS units, CAST(NULL AS VARCHAR) AS text
         FROM (FROM {_csv(tables["ADMISSIONS"])}) a
         JOIN (FROM {_csv(tables["PATIENTS"])}) p ON p.subject_id = a.subject_id,
         LATERAL (SELECT date_diff('day', CAST(p.dob AS TIMESTAMP), CAST(a.admittime AS TIMESTAMP)) / 365.25 AS years)
@@ -180,7 +180,7 @@ def _left_out(db: duckdb.DuckDBPyConnection, path: Path | None, name: str) -> di
 
 _SORTED = """
     SELECT *, recorded_ms - min(recorded_ms) OVER (PARTITION BY patient) AS virtual_ms
-    FROM read_parquet('{parts}') ORDER BY virtual_ms, patient, id"""
+    FROM read_parquet('{parts}', union_by_name=true) ORDER BY virtual_ms, patient, id"""
 
 
 def _write(db: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:

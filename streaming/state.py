@@ -25,6 +25,9 @@ MAX_SCANS_KEPT = 128
 TEXT_KEPT = 6_000
 """Characters of a note that are kept: more than the note encoder reads."""
 
+NEVER_MS = -62_135_596_800_000
+"""0001-01-01, the earliest time the wire can say: before anything was known of a patient."""
+
 ORIGINAL, AMENDED, RETRACTED = 0, 1, 2
 
 Version = tuple[int, int, int]  # (rank, recorded ms, hash of the event id)
@@ -72,8 +75,8 @@ class PatientState:
     patient: str
     encounter: str | None = None
     encounter_version: Version = (-1, 0, 0)
-    newest_event_ms: int = -(1 << 62)
-    newest_recorded_ms: int = -(1 << 62)
+    newest_event_ms: int = NEVER_MS
+    newest_recorded_ms: int = NEVER_MS
     observations: Observations = field(default_factory=Observations)
     notes: Mapping[str, NoteEntry] = field(default_factory=dict)
     scans: Mapping[str, ScanEntry] = field(default_factory=dict)

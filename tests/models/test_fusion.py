@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from models.fusion import FUSIONS, make_fusion
+from models.picture import to_square
+from models.window import SLOTS
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_each_fusion_hides_absent_slots_and_learns_from_present_ones(kind):
+    torch.manual_seed(0)
+    fusion = make_fusion(kind, 2, 32).eval()
+    tokens = torch.randn(4, len(SLOTS), 32, requires_grad=True)
+    present = torch.zeros(4, len(SLOTS))
+    present[:, 0] = 1
+    logits = fusion(tokens, present, torch.ones(4, len(SLOTS)))
+    assert logits.shape == (4, 2)
+    logits.sum().backward()
+    assert tokens.grad[:, 0].abs().sum() > 0
+    assert tokens.grad[:, 1:].abs().sum() == 0
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_age_moves_the_score(kind):
+    torch.manual_seed(0)
+    fusion = make_fusion(kind, 2, 32).eval()
+    tokens, present = torch.randn(1, len(SLOTS), 32), torch.ones(1, len(SLOTS))
+    fresh = fusion(tokens, present, torch.zeros(1, len(SLOTS)))
+    stale = fusion(tokens, present, torch.full((1, len(SLOTS)), 48.0))
+    assert not torch.allclose(fresh, stale)
+
+
+def test_a_picture_keeps_its_aspect_and_range():
+    import numpy as np
+
+    square = to_square(np.ones((100, 50)))
+    assert square.shape == (224, 224)
+    assert square[:, 112].all() and not square[:, 0].any()
+    assert to_square(np.random.default_rng(0).random((1000, 900))).max() <= 1

@@ -1,0 +1,137 @@
+import asyncio
+import io
+import os
+import signal
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from streaming.decode_pool import DecodePool
+from streaming.dicom import decode
+from streaming.errors import InvalidMessage
+from streaming.synthetic import radiograph
+
+PACKAGED = Path(pydicom.__file__).parent / "data/test_files"
+
+
+def _reason(data):
+    with pytest.raises(InvalidMessage) as caught:
+        decode(data)
+    return caught.value.reason
+
+
+def _changed(**changes):
+    dataset = pydicom.dcmread(io.BytesIO(radiograph(1, False)))
+    for name, value in changes.items():
+        setattr(dataset, name, value)
+    sink = io.BytesIO()
+    dataset.save_as(sink)
+    return sink.getvalue()
+
+
+def test_real_scans_decode(data_root):
+    files = sorted((data_root / "dicom").rglob("*.dcm"))
+    assert len(files) == 54
+    seen = set()
+    for path in files:
+        header, pixels = decode(path.read_bytes())
+        seen.add(header.modality)
+        assert pixels.shape == (224, 224) and np.isfinite(pixels).all()
+        assert 0 <= pixels.min() < pixels.max() <= 1
+    assert seen == {"CT", "MR", "CR"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_packaged_file_decodes_or_is_refused_with_a_reason():
+    decoded = 0
+    for path in sorted(PACKAGED.rglob("*")):
+        if not path.is_file():
+            continue
+        try:
+            _, pixels = decode(path.read_bytes())
+        except InvalidMessage as error:
+            assert error.reason in {"bad-dicom", "unsupported-image", "decode-limit"}, path
+        else:
+            decoded += 1
+            assert np.isfinite(pixels).all()
+    assert decoded > 60
+
+
+def test_inverted_pictures_come_out_alike():
+    plain = decode(radiograph(1, False))[1]
+    dataset = pydicom.dcmread(io.BytesIO(radiograph(1, False)))
+    inverted = (4095 - dataset.pixel_array).astype("<u2").tobytes()
+    other = decode(_changed(PhotometricInterpretation="MONOCHROME1", PixelData=inverted))[1]
+    np.testing.assert_allclose(plain, other, atol=2e-3)
+
+
+def test_truncated_and_lying_files_are_refused():
+    whole = radiograph(1, False)
+    for cut in (0, 100, 131, 200, 600, len(whole) - 1000):
+        assert _reason(whole[:cut]) in {"bad-dicom", "unsupported-image"}, cut
+    assert _reason(_changed(Rows=60000, Columns=60000)) == "decode-limit"
+    assert _reason(_changed(Rows=512, Columns=512)) == "bad-dicom"
+
+
+def test_a_deflate_bomb_is_refused_before_it_inflates():
+    dataset = pydicom.dcmread(io.BytesIO(radiograph(1, False)))
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    sink = io.BytesIO()
+    dataset.save_as(sink)
+    data = sink.getvalue()
+    decode(data)
+    raw = zlib.decompress(data[_start(data) :], -zlib.MAX_WBITS)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = packer.compress(raw) + b"".join(packer.compress(b"\0" * (1 << 20)) for _ in range(400)) + packer.flush()
+    assert _reason(data[: _start(data)] + bomb) == "decode-limit"
+
+
+def _start(data):
+    stream = io.BytesIO(data)
+    pydicom.filereader.read_preamble(stream, force=False)
+    pydicom.filereader._read_file_meta_info(stream)
+    return stream.tell()
+
+
+def test_deep_nesting_is_refused():
+    opening = b"\x08\x00\x15\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    closing = b"\xfe\xff\x0d\xe0\0\0\0\0" + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    data = radiograph(1, False)
+    for depth in (20, 240):
+        nested = data[: _start(data)] + opening * depth + closing * depth + data[_start(data) :]
+        assert _reason(nested) == "bad-dicom"
+
+
+def test_the_pool_survives_a_child_that_dies():
+    async def scenario():
+        async with DecodePool(workers=1) as pool:
+            header, pixels = await pool.decode(radiograph(3, False))
+            assert header.modality == "CR" and pixels.shape == (224, 224)
+            with pytest.raises(InvalidMessage) as refused:
+                await pool.decode(b"no dicom")
+            assert refused.value.reason == "bad-dicom"
+            (victim,) = pool.pids
+            os.kill(victim, signal.SIGKILL)
+            with pytest.raises(InvalidMessage) as dead:
+                await pool.decode(radiograph(3, False))
+            assert dead.value.reason == "decode-limit"
+            assert victim not in pool.pids
+            await pool.decode(radiograph(3, False))
+
+    asyncio.run(scenario())
+
+
+def test_a_scan_that_takes_too_long_costs_only_itself():
+    async def scenario():
+        async with DecodePool(workers=1) as pool:
+            pool._timeout_s = 0.0
+            with pytest.raises(InvalidMessage) as late:
+                await pool.decode(radiograph(3, False))
+            assert late.value.reason == "decode-limit"
+            pool._timeout_s = 20.0
+            await pool.decode(radiograph(3, False))
+
+    asyncio.run(scenario())

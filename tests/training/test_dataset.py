@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from models.window import SLOTS
+from streaming.clock import HOUR_MS
+from training.cohort import split
+from training.dataset import build
+from training.metrics import ece, evaluate
+from training.sources import FOLDERS, READERS
+from training.sources.covid import mask_leaks
+from training.stays import EPOCH_MS, Stay, note_event, vitals_event
+
+CONDITIONS = ("in-hospital-mortality", "critical-course")
+
+
+def _stay(events):
+    return Stay("s", "s", "test", events, {"in-hospital-mortality": 1.0}, [EPOCH_MS + 6 * HOUR_MS])
+
+
+def test_no_feature_sees_the_future():
+    past = [vitals_event("s", 0, EPOCH_MS + HOUR_MS, [("8867-4", 80.0, "/min")])]
+    future = [
+        vitals_event("s", 1, EPOCH_MS + 7 * HOUR_MS, [("8867-4", 190.0, "/min")]),
+        note_event("s", 0, EPOCH_MS + 8 * HOUR_MS, "died"),
+    ]
+    with_future, without = build([_stay(past + future)], CONDITIONS), build([_stay(past)], CONDITIONS)
+    for name in ("values", "mask", "last", "last_age_h", "last_mask", "present", "age_h"):
+        np.testing.assert_array_equal(getattr(with_future, name), getattr(without, name))
+    assert with_future.texts == []
+
+
+def test_real_stays_come_through_the_live_reducer(data_root):
+    stays = []
+    for name in ("physionet2012", "eicu"):
+        for number, stay in enumerate(READERS[name](data_root / FOLDERS[name])):
+            stays.append(stay)
+            if number == 20:
+                break
+    examples = build(stays, CONDITIONS)
+    assert len(examples.labels) > 50
+    assert examples.present[:, SLOTS.index("notes")].any()
+    assert np.isfinite(examples.values).all()
+
+
+def test_nobody_is_on_two_sides_of_a_split():
+    group = np.array([f"p{i // 3}" for i in range(300)])
+    parts = [set(group[rows]) for rows in split(group, 0.7, 0.15, seed=1)]
+    assert sum(map(len, parts)) == len(set(group))
+
+
+def test_metrics_of_a_perfect_and_a_useless_score():
+    rng = np.random.default_rng(0)
+    label = (rng.random(500) < 0.3).astype(float)
+    assert evaluate(label, label * 0.98 + 0.01)["auroc"]["value"] == 1.0
+    useless = evaluate(label, np.full(500, 0.3) + rng.normal(0, 1e-6, 500))
+    assert useless["auroc"]["low"] < 0.5 < useless["auroc"]["high"]
+    assert ece(label, np.full(500, label.mean())) == pytest.approx(0, abs=0.2)
+
+
+def test_words_that_give_the_outcome_away_are_masked():
+    masked = mask_leaks("Intubated on day 2, transferred to the ICU, later died. Ventilation needed.")
+    assert not {"intubated", "icu", "died", "ventilation"} & set(masked.lower().replace(".", "").split())
