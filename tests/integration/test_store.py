@@ -1,0 +1,95 @@
+"""The store's contract on a real Valkey: fence, atomicity, repeats, lost writes."""
+
+import asyncio
+import uuid
+
+import pytest
+
+from streaming.errors import Fatal, Fenced, Unavailable
+from streaming.store import PartitionWrite, Store
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def run(stack):
+    def runner(scenario):
+        async def main():
+            store = Store(stack.redis_url, uuid.uuid4().hex)
+            try:
+                await scenario(store)
+            finally:
+                await store.close()
+
+        asyncio.run(main())
+
+    return runner
+
+
+def _write(token, before, after, **more):
+    return PartitionWrite(3, token, offsets={"vitals": (before, after)}, counters={"applied": 1}, **more)
+
+
+def test_what_is_written_comes_back_whole(run):
+    async def scenario(store):
+        meta = await store.take_over(3)
+        assert (meta.offsets, meta.outbox) == ({}, [])
+        await store.write(
+            _write(meta.token, None, 5, outbox=[("a", b"\0x"), ("b", b"y")], patients={"p": (7, {"f": b"\xff"})})
+        )
+        again = await store.take_over(3)
+        assert again.token > meta.token
+        assert again.offsets == {"vitals": 5}
+        assert again.outbox == [("a", b"\0x"), ("b", b"y")]
+        assert await store.load(3, ["p", "q"]) == [{b"f": b"\xff"}, {}]
+        await store.clear_outbox({3: ["a"]})
+        assert (await store.take_over(3)).outbox == [("b", b"y")]
+
+    run(scenario)
+
+
+def test_an_owner_whose_fence_was_passed_writes_nothing(run):
+    async def scenario(store):
+        old = await store.take_over(3)
+        new = await store.take_over(3)
+        with pytest.raises(Fenced):
+            await store.write(_write(old.token, None, 5, patients={"p": (7, {"f": b"1"})}))
+        assert await store.load(3, ["p"]) == [{}]
+        await store.write(_write(new.token, None, 6))
+
+    run(scenario)
+
+
+def test_a_repeat_after_a_lost_reply_changes_nothing(run):
+    async def scenario(store):
+        meta = await store.take_over(3)
+        write = _write(meta.token, None, 5, outbox=[("a", b"x")])
+        await store.write(write)
+        await store.clear_outbox({3: ["a"]})
+        await store.write(write)
+        assert (await store.take_over(3)).outbox == []
+        counted = await store._redis.hget(store.key(3, "meta"), "applied")
+        assert counted == b"1"
+
+    run(scenario)
+
+
+def test_writes_that_redis_lost_are_noticed(run):
+    async def scenario(store):
+        meta = await store.take_over(3)
+        await store.write(_write(meta.token, None, 5))
+        await store._redis.hset(store.key(3, "meta"), "offset:vitals", 4)  # as after a restart without the last second
+        with pytest.raises(Fatal):
+            await store.write(_write(meta.token, 5, 6))
+
+    run(scenario)
+
+
+def test_a_redis_that_is_away_is_unavailable():
+    async def scenario():
+        store = Store("redis://127.0.0.1:1/0", "x", timeout_s=1)
+        with pytest.raises(Unavailable):
+            await store.take_over(0)
+        await store.close()
+
+    asyncio.run(scenario())
