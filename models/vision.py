@@ -3,6 +3,8 @@
 Shapes: B rows, D width, K kinds. BatchNorm folds into the convolutions on export.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +35,7 @@ class ScanEncoder(nn.Module):
         first = nn.Sequential(
             nn.Conv2d(1, channels[0], 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU()
         )
-        stages = [_Residual(a, b) for a, b in zip(channels, channels[1:], strict=False)]
+        stages = [_Residual(a, b) for a, b in itertools.pairwise(channels)]
         self.features = nn.Sequential(first, *stages)
         self.kind = nn.Linear(len(KINDS), width)
         self.out = nn.Linear(2 * channels[-1], width)

@@ -128,9 +128,7 @@ def alert_id(site: str, patient: str, condition: str, episode: Position, level: 
 def is_timely(event: Event, as_of_ms: int) -> bool:
     """Whether an event may page: it is not late for its kind. A correction may: it changes what is true now."""
     if isinstance(event.data, Measurements):
-        return any(
-            as_of_ms - item.time_ms <= LATE_AFTER_MS[SIGNALS[item.signal].kind] for item in event.data.items
-        )
+        return any(as_of_ms - item.time_ms <= LATE_AFTER_MS[SIGNALS[item.signal].kind] for item in event.data.items)
     return as_of_ms - event.time_ms <= LATE_AFTER_MS["document"]
 
 

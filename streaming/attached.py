@@ -78,7 +78,11 @@ def _is_dicom(path: Path) -> bool:
 
 
 def attach(
-    events: Iterable[Outgoing], patients: Sequence[tuple[str, int]], notes: Sequence[str], scans: Sequence[bytes], seed: int
+    events: Iterable[Outgoing],
+    patients: Sequence[tuple[str, int]],
+    notes: Sequence[str],
+    scans: Sequence[bytes],
+    seed: int,
 ) -> Iterator[Outgoing]:
     """The events with each note and scan put at one patient's place within a day of the patient's first event.
 

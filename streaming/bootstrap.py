@@ -176,7 +176,12 @@ def configure_logging(settings: Settings) -> None:
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": wall_ms(), "level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
+        line = {
+            "time": wall_ms(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
         return orjson.dumps(line).decode()
 
 

@@ -37,10 +37,7 @@ def encode(state: PatientState, before: PatientState | None = None) -> dict[str,
         )
     if before is None or state.embeddings is not before.embeddings:
         fields["embeddings"] = orjson.dumps(
-            {
-                key: [e.encoder, e.content, base64.b64encode(e.vector).decode()]
-                for key, e in state.embeddings.items()
-            }
+            {key: [e.encoder, e.content, base64.b64encode(e.vector).decode()] for key, e in state.embeddings.items()}
         )
     return fields
 

@@ -66,7 +66,10 @@ def retry(bootstrap: str, prefix: str, blobs: BlobStore, reason: str | None, idl
     sent = left = 0
     try:
         producer = KafkaProducer(
-            bootstrap_servers=bootstrap.split(","), acks="all", max_request_size=LARGEST_BYTES, request_timeout_ms=30_000
+            bootstrap_servers=bootstrap.split(","),
+            acks="all",
+            max_request_size=LARGEST_BYTES,
+            request_timeout_ms=30_000,
         )
     except (KafkaError, OSError) as error:
         raise Unavailable(f"Kafka at {bootstrap} does not answer ({type(error).__name__})") from error

@@ -33,9 +33,7 @@ class Outcome(Protocol):
 class Work(Protocol):
     """What the engine runs. Fixed: `process` may be repeated after `Unavailable`, and so may `store` and `forget`."""
 
-    async def take_over(
-        self, committed: Mapping[int, Mapping[str, int | None]]
-    ) -> dict[int, dict[str, int]]: ...
+    async def take_over(self, committed: Mapping[int, Mapping[str, int | None]]) -> dict[int, dict[str, int]]: ...
     async def process(self, batches: Sequence[Batch]) -> Any: ...
     async def store(self, outcome: Any) -> None: ...
     async def publish(self, outcome: Any) -> None: ...
@@ -181,5 +179,5 @@ class Engine:
             await loop
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever ended the loop must end the process
+        except BaseException as error:
             self._fatal(error)

@@ -127,7 +127,7 @@ def parse_time(text: str, attribute: str) -> int:
     return to_ms(moment)
 
 
-def headers_for(  # noqa: PLR0913 - one keyword per CloudEvents attribute
+def headers_for(
     kind: str,
     *,
     id: str,
@@ -168,7 +168,7 @@ class Limits:
     now_ms: Callable[[], int] | None = None  # None in a replay: only the event's own record bounds it
 
 
-def parse(  # noqa: PLR0913 - a Kafka record's parts
+def parse(
     kind: str,
     key: bytes | None,
     value: bytes | None,
@@ -319,7 +319,7 @@ def _correction(
 def _refuse_future(time_ms: int, recorded_ms: int, data: Data, limits: Limits) -> None:
     newest = time_ms
     if isinstance(data, Measurements):
-        newest = max(newest, max(item.time_ms for item in data.items))
+        newest = max(newest, *(item.time_ms for item in data.items))
     bound = recorded_ms
     if limits.now_ms is not None:
         now = limits.now_ms()

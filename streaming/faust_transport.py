@@ -18,6 +18,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+from mode.utils.futures import notify
 
 from streaming.ledger import Ledger
 
@@ -118,6 +119,15 @@ class BatchConsumer(driver.Consumer):
             generation_id=self.app.consumer_generation_id,
         )
 
+    def ack(self, message: Any) -> bool:
+        """A batch is finished. Faust's own list of acknowledged offsets is not kept: nothing would ever empty it."""
+        if message.acked:
+            return False
+        message.acked = True
+        self._unacked_messages.discard(message)
+        notify(self._waiting_for_ack)
+        return True
+
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Faust's gap accounting is not used: the ledger knows batches, not single offsets."""
 
@@ -163,7 +173,7 @@ class BatchApp(faust.App):
         return BatchTransport(self.conf.broker_consumer, self)
 
 
-def make_app(  # noqa: PLR0913 - each is a decision of the deployment
+def make_app(
     group: str,
     bootstrap: str,
     *,

@@ -97,9 +97,7 @@ class ImagingPipeline:
                 in_a_row += 1
                 if in_a_row >= self._dead_letter_limit:
                     raise Fatal(f"{in_a_row} scans in a row were refused, the last with {scan.error.reason}")
-                letter = await asyncio.to_thread(
-                    dead_letter, scan.record, "scans", scan.error, self._blobs, wall_ms()
-                )
+                letter = await asyncio.to_thread(dead_letter, scan.record, "scans", scan.error, self._blobs, wall_ms())
                 outcome.records.append(letter)
                 name = "refused:scans"
             else:

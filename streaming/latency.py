@@ -60,7 +60,9 @@ def machine() -> dict[str, Any]:
         "machine": platform.machine(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("wardwatch", "faust-streaming", "aiokafka", "onnxruntime", "redis")},
+        "versions": {
+            name: version(name) for name in ("wardwatch", "faust-streaming", "aiokafka", "onnxruntime", "redis")
+        },
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

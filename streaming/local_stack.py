@@ -24,7 +24,12 @@ KAFKA_PORT, REDIS_PORT = 9092, 6379
 START_TIMEOUT_S = 60.0
 MESSAGE_MAX_BYTES = 40 << 20
 
-_JAVA_OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+_JAVA_OPTIONS = (
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,15 +86,27 @@ def read(prepared: Prepared, patients: int | None = None, limit: int | None = No
     where = ""
     if patients is not None:
         chosen = f"SELECT DISTINCT patient FROM '{prepared.path}' ORDER BY TRY_CAST(patient AS BIGINT) LIMIT {patients}"
-        where = f"WHERE patient IN ({chosen})"  # noqa: S608 - a path of our own and an int
+        where = f"WHERE patient IN ({chosen})"
     last = f"LIMIT {limit}" if limit is not None else ""
     with duckdb.connect() as db:
         rows = db.execute(
             "SELECT kind, id, patient, encounter, time_ms, recorded_ms, virtual_ms, codes, numbers, units, text "
-            f"FROM '{prepared.path}' {where} ORDER BY virtual_ms, patient, id {last}"  # noqa: S608
+            f"FROM '{prepared.path}' {where} ORDER BY virtual_ms, patient, id {last}"
         )
         while batch := rows.fetchmany(_BATCH):
-            for kind, event_id, patient, encounter, time_ms, recorded_ms, virtual_ms, codes, numbers, units, text in batch:
+            for (
+                kind,
+                event_id,
+                patient,
+                encounter,
+                time_ms,
+                recorded_ms,
+                virtual_ms,
+                codes,
+                numbers,
+                units,
+                text,
+            ) in batch:
                 if kind == "vitals":
                     moment = from_ms(time_ms)
                     measured = [
@@ -146,7 +158,7 @@ def _parts(tables: dict[str, Path | None], notes: Path | None, arrival: Arrival)
                    {recorded if has_store else "time_ms"} AS recorded_ms, [code] AS codes,
                    [CAST(valuenum AS DOUBLE)] AS numbers, [unit] AS units, CAST(NULL AS VARCHAR) AS text
             FROM {_csv(tables[name])} JOIN items ON CAST(items.itemid AS VARCHAR) = t.itemid
-            WHERE coalesce(valuenum, '') <> '' AND coalesce(charttime, '') <> '' {valid}"""  # noqa: S608
+            WHERE coalesce(valuenum, '') <> '' AND coalesce(charttime, '') <> '' {valid}"""
     age, male = SIGNALS[by_name["age"]].loinc, SIGNALS[by_name["male"]].loinc
     parts["part-static"] = f"""
         SELECT 'vitals' AS kind, 'mimic3/admissions/' || a.row_id AS id, a.subject_id AS patient,
@@ -157,14 +169,14 @@ def _parts(tables: dict[str, Path | None], notes: Path | None, arrival: Arrival)
         FROM (FROM {_csv(tables["ADMISSIONS"])}) a
         JOIN (FROM {_csv(tables["PATIENTS"])}) p ON p.subject_id = a.subject_id,
         LATERAL (SELECT date_diff('day', CAST(p.dob AS TIMESTAMP), CAST(a.admittime AS TIMESTAMP)) / 365.25 AS years)
-        """  # noqa: S608
+        """
     if notes is not None:
         charted = "CAST(coalesce(nullif(charttime, ''), chartdate || ' 23:59:59') AS TIMESTAMP)"
         parts["part-notes"] = f"""
             SELECT 'notes' AS kind, 'mimic3/noteevents/' || row_id AS id, subject_id AS patient,
                    nullif(hadm_id, '') AS encounter, epoch_ms({charted}) AS time_ms, {recorded} AS recorded_ms,
                    [category] AS codes, CAST([] AS DOUBLE[]) AS numbers, CAST([] AS VARCHAR[]) AS units, text
-            FROM {_csv(notes)} WHERE coalesce(iserror, '') <> '1' AND coalesce(text, '') <> ''"""  # noqa: S608
+            FROM {_csv(notes)} WHERE coalesce(iserror, '') <> '1' AND coalesce(text, '') <> ''"""
     return parts
 
 
@@ -172,7 +184,7 @@ def _left_out(db: duckdb.DuckDBPyConnection, path: Path | None, name: str) -> di
     error = "coalesce(error, '') = '1'" if name == "CHARTEVENTS" else "false"
     counted = db.execute(
         f"SELECT count(*) FILTER ({error}), count(*) FILTER (NOT {error} AND coalesce(valuenum, '') = '') "
-        f"FROM {_csv(path)} JOIN items ON CAST(items.itemid AS VARCHAR) = t.itemid"  # noqa: S608
+        f"FROM {_csv(path)} JOIN items ON CAST(items.itemid AS VARCHAR) = t.itemid"
     ).fetchone()
     assert counted is not None
     return {f"{name.lower()} marked as error": counted[0], f"{name.lower()} without a number": counted[1]}

@@ -20,12 +20,12 @@ from streaming import alerting, codec, reports
 from streaming.clock import Clock, EventsClock, wall_ms
 from streaming.envelope import Event, Limits, parse
 from streaming.errors import Fatal, InvalidMessage
+from streaming.partition import PartitionMeta, PartitionWrite
 from streaming.records import BlobWriter, InRecord, OutRecord, dead_letter
 from streaming.reports import Update
 from streaming.scoring import Scored, Scorer
 from streaming.settings import ScoreMode
 from streaming.state import PatientState, apply
-from streaming.store import PartitionMeta, PartitionWrite
 
 CACHED_PATIENTS = 20_000
 """States kept in the worker per partition; beyond that the longest unused is read from Redis again."""
@@ -117,7 +117,7 @@ class Rules:
 class Pipeline:
     """The fusion worker's sequence over its collaborators. One per process; not for use from two tasks at once."""
 
-    def __init__(  # noqa: PLR0913 - the wiring file's one call
+    def __init__(
         self,
         store: StateStore,
         publisher: Publishes,

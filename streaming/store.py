@@ -6,38 +6,17 @@ Leaves what the fields mean to `codec.py`, the order of steps to `pipeline.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.resources import files
 
 from redis.asyncio import Redis
-from redis.backoff import ExponentialBackoff
 from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from streaming.errors import Fatal, Fenced, Unavailable
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionMeta:
-    """What Redis holds of a partition when a worker takes it over."""
-
-    token: int
-    offsets: Mapping[str, int]  # unprefixed topic -> last offset whose effect is stored
-    outbox: Sequence[tuple[str, bytes]]  # entries not yet known to be published, in order
-
-
-@dataclass(slots=True)
-class PartitionWrite:
-    """One batch's effect on one partition."""
-
-    partition: int
-    token: int
-    offsets: dict[str, tuple[int | None, int]] = field(default_factory=dict)  # topic -> (before, after)
-    counters: dict[str, int] = field(default_factory=dict)
-    outbox: list[tuple[str, bytes]] = field(default_factory=list)
-    patients: dict[str, tuple[int, dict[str, bytes]]] = field(default_factory=dict)
+from streaming.partition import PartitionMeta, PartitionWrite
 
 
 class Store:

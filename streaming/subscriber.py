@@ -63,9 +63,7 @@ def line(alert: Mapping[str, Any]) -> str:
     probability = "" if alert["probability"] is None else f" {alert['probability']:.2f}"
     if alert["low"] is not None:
         probability += f" [{alert['low']:.2f}, {alert['high']:.2f}]"
-    rests = ", ".join(
-        f"{name} {_age(use['age_s'])} old" for name, use in alert["modalities"].items() if use["present"]
-    )
+    rests = ", ".join(f"{name} {_age(use['age_s'])} old" for name, use in alert["modalities"].items() if use["present"])
     missing = f"; missing {', '.join(alert['missing'])}" if alert["missing"] else ""
     news2 = "" if alert["news2"] is None else f"  NEWS2 {alert['news2']}"
     level = "" if alert["level"] == "none" else f" {alert['level'].upper()}"
@@ -88,7 +86,9 @@ _SEVERITY = {"critical": "high", "warning": "moderate", "watch": "low", "none": 
 
 def to_fhir(alert: Alert) -> dict[str, Any]:
     """FHIR R4 DetectedIssue of an alert (hl7.org/fhir/R4/detectedissue.html)."""
-    evidence = [{"detail": [{"display": f"{name}: {use.items} items"}]} for name, use in alert.modalities.items() if use.present]
+    evidence = [
+        {"detail": [{"display": f"{name}: {use.items} items"}]} for name, use in alert.modalities.items() if use.present
+    ]
     resource: dict[str, Any] = {
         "resourceType": "DetectedIssue",
         "id": alert.id,

@@ -51,7 +51,9 @@ async def read_all(bootstrap: str, prefix: str) -> dict[str, list[ConsumerRecord
     Raises:
         Unavailable: Kafka does not answer, or a topic is missing.
     """
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=8 << 20)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, enable_auto_commit=False, max_partition_fetch_bytes=8 << 20
+    )
     try:
         await consumer.start()
         tps = [tp for kind in TOPICS for tp in await partitions_of(consumer, prefix + kind)]

@@ -78,7 +78,9 @@ def train(examples: Examples, recipe: Recipe, report: Callable[[str], None]) -> 
             optimiser.step()
             if schedule:
                 schedule.step()
-        value = float(_loss(torch.from_numpy(batches.all_logits(network, validation_rows)), batches.labels(validation_rows)))
+        value = float(
+            _loss(torch.from_numpy(batches.all_logits(network, validation_rows)), batches.labels(validation_rows))
+        )
         report(f"epoch {epoch}/{recipe.epochs}: validation loss {value:.4f}, {time.perf_counter() - started:.0f} s")
         if value < best:
             best, bad = value, 0
@@ -185,9 +187,7 @@ def fit_calibration(
     return Calibration(scale, shift)
 
 
-def choose_thresholds(
-    probability: NDArray[np.floating], labels: NDArray[np.floating]
-) -> dict[str, dict[str, float]]:
+def choose_thresholds(probability: NDArray[np.floating], labels: NDArray[np.floating]) -> dict[str, dict[str, float]]:
     """Per condition on validation patients: watch keeps 80 % recall, warning 50 %, critical 20 %."""
     found = {}
     for column, condition in enumerate(CONDITIONS):
@@ -208,5 +208,7 @@ def measure(
         for column, condition in enumerate(CONDITIONS):
             take = np.flatnonzero(of_source & last & ~np.isnan(examples.labels[rows, column]))
             if len(take):
-                found[f"{source}.{condition}"] = evaluate(examples.labels[rows[take], column], probability[take, column])
+                found[f"{source}.{condition}"] = evaluate(
+                    examples.labels[rows[take], column], probability[take, column]
+                )
     return found

@@ -53,7 +53,11 @@ def run(name: str, root: Path, out: Path, seed: int | None, report: Callable[[st
         "epochs": trained.epochs,
         "metrics": trained.metrics,
         "data_sha256": {source: _data_hash(root / FOLDERS[source]) for source in recipe.sources},
-        "licences": {"physionet2012": "ODC-BY 1.0", "eicu": "ODbL 1.0", "covid": "CC BY, CC BY-SA, Apache-2.0 rows only"},
+        "licences": {
+            "physionet2012": "ODC-BY 1.0",
+            "eicu": "ODbL 1.0",
+            "covid": "CC BY, CC BY-SA, Apache-2.0 rows only",
+        },
         "intended_use": "Replays, latency tests and research on streaming early warning.",
         "limits": LIMITS,
         "thresholds_from": "validation patients: watch keeps 80 % recall, warning 50 %, critical 20 %",

@@ -42,9 +42,7 @@ def vitals_event(patient: str, number: int, time_ms: int, measured: Sequence[tup
     from datetime import UTC, datetime
 
     moment = datetime.fromtimestamp(time_ms / 1000, UTC)
-    value = Vitals(
-        observations=tuple(Observation(code=c, value=v, unit=u, time=moment) for c, v, u in measured)
-    )
+    value = Vitals(observations=tuple(Observation(code=c, value=v, unit=u, time=moment) for c, v, u in measured))
     return _event("vitals", patient, f"v{number}", time_ms, value.model_dump_json().encode())
 
 

@@ -30,9 +30,7 @@ class TorchPredictor:
         self._network.eval()
 
     def encode_vitals(self, batch: WindowBatch) -> F32:
-        return self._run(
-            self._network.vitals, batch.values, batch.mask, batch.last, batch.last_age_h, batch.last_mask
-        )
+        return self._run(self._network.vitals, batch.values, batch.mask, batch.last, batch.last_age_h, batch.last_mask)
 
     def encode_notes(self, texts: Sequence[str]) -> F32:
         return self._run(self._network.notes, tokenize(self._tokenizer, texts))

@@ -54,9 +54,7 @@ def command(data_dir: Path | None, patients: int, rate: float) -> None:
         if done.returncode:
             raise Fatal(f"the replay failed with status {done.returncode}; the worker's log is {log}")
         _judge(report)
-        checked = subprocess.run(
-            [*_wardwatch(), "verify"], env=env, check=False, capture_output=True, text=True
-        )
+        checked = subprocess.run([*_wardwatch(), "verify"], env=env, check=False, capture_output=True, text=True)
         click.echo(checked.stdout.strip().splitlines()[-1] if checked.returncode == 0 else checked.stdout)
         if checked.returncode:
             raise Fatal("the run's history does not hold")

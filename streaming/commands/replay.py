@@ -129,9 +129,7 @@ def _run(events: Iterable[Any], about: dict[str, Any], notes: list[str], **optio
     from streaming.subscriber import line
 
     settings = Settings()
-    faults = Faults(
-        options["late"], options["duplicate"], options["shuffle"], dict(options["drop"]), options["seed"]
-    )
+    faults = Faults(options["late"], options["duplicate"], options["shuffle"], dict(options["drop"]), options["seed"])
     show = options["show"]
     progress = _Progress()
     watch, seconds = asyncio.run(
@@ -165,7 +163,8 @@ def _run(events: Iterable[Any], about: dict[str, Any], notes: list[str], **optio
         "dead_letter_reasons": dict(watch.reasons),
         "latency_ms": watch.latency.summary(),
         "score_change": {
-            fault: {"mean_absolute": sum(v) / len(v), "largest": max(v), "n": len(v)} for fault, v in watch.change.items()
+            fault: {"mean_absolute": sum(v) / len(v), "largest": max(v), "n": len(v)}
+            for fault, v in watch.change.items()
         },
         "seconds": seconds,
         "events_per_s": watch.produced / seconds,
@@ -179,7 +178,9 @@ def _run(events: Iterable[Any], about: dict[str, Any], notes: list[str], **optio
         page = latency.write(report, options["report"])
         click.echo(f"report: {options['report']} and {page}")
     if options["wait"] and watch.outstanding:
-        raise Fatal(f"{watch.outstanding} events are not accounted for after {options['timeout']:.0f} s without progress")
+        raise Fatal(
+            f"{watch.outstanding} events are not accounted for after {options['timeout']:.0f} s without progress"
+        )
 
 
 def _large_scans(events: Iterable[tuple[Any, str]], settings: Settings) -> Iterator[tuple[Any, str]]:

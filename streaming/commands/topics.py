@@ -17,9 +17,7 @@ def create() -> None:
     from streaming import topics
 
     settings = Settings()
-    made = topics.create(
-        settings.kafka_bootstrap, settings.topic_prefix, settings.partitions, settings.replication
-    )
+    made = topics.create(settings.kafka_bootstrap, settings.topic_prefix, settings.partitions, settings.replication)
     click.echo("\n".join(f"created {name}" for name in made) or "all topics exist")
 
 

@@ -86,7 +86,9 @@ class Site:
     def send(self, kind: str, body: object, patient: str = "p1", at_ms: int = 0, **attributes: str) -> tuple[int, int]:
         """One event; gives (partition, offset). `value`, `key` and attributes may be given raw."""
         value = body if isinstance(body, bytes) else orjson.dumps(body)
-        headers = headers_for(kind, id=attributes.pop("id", f"{kind}-{at_ms}"), source="t", patient=patient, time_ms=at_ms)
+        headers = headers_for(
+            kind, id=attributes.pop("id", f"{kind}-{at_ms}"), source="t", patient=patient, time_ms=at_ms
+        )
         done = self._producer.send(self.prefix + kind, value, patient.encode(), headers=headers).get(timeout=30)
         return done.partition, done.offset
 

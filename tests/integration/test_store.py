@@ -6,7 +6,8 @@ import uuid
 import pytest
 
 from streaming.errors import Fatal, Fenced, Unavailable
-from streaming.store import PartitionWrite, Store
+from streaming.partition import PartitionWrite
+from streaming.store import Store
 
 pytestmark = pytest.mark.integration
 

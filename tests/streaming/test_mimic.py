@@ -1,4 +1,5 @@
 import gzip
+import itertools
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_the_demo_prepares_once_and_reads_in_order(data_root, tmp_path):
     assert len(events) == prepared.events > 150_000
     assert len({event.id for event in events}) == len(events)
     assert len({event.patient for event in events}) == 100
-    assert all(a.virtual_ms <= b.virtual_ms for a, b in zip(events, events[1:], strict=False))
+    assert all(a.virtual_ms <= b.virtual_ms for a, b in itertools.pairwise(events))
     assert all(event.recorded_ms == event.time_ms for event in events[:1000])
 
 
@@ -59,7 +60,7 @@ def test_upper_case_plain_csv_and_notes_are_read(tmp_path):
         "admissions/1", "chartevents/1", "labevents/1", "chartevents/3", "noteevents/1",
     ]  # fmt: skip
     assert b'"value":91.4' in events[0].value
-    assert b'[degF]' in events[3].value
+    assert b"[degF]" in events[3].value
     assert b'Two lines,\\nand \\"quotes\\"' in events[4].value
 
 

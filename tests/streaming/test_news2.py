@@ -32,5 +32,13 @@ def test_the_parts_of_the_coma_scale_add_up():
 
 
 def test_the_worst_patient_scores_twenty():
-    worst = {"respiratory_rate": 30, "spo2": 80, "fio2": 60, "systolic": 70, "heart_rate": 140, "gcs": 8, "temperature": 34}
+    worst = {
+        "respiratory_rate": 30,
+        "spo2": 80,
+        "fio2": 60,
+        "systolic": 70,
+        "heart_rate": 140,
+        "gcs": 8,
+        "temperature": 34,
+    }
     assert score(worst) == 20

@@ -13,7 +13,11 @@ from training.stays import EPOCH_MS, Stay, note_event, vitals_event
 
 HOURS = (6, 24)
 DEATH, CRITICAL = "in-hospital-mortality", "critical-course"
-_PRESSURES = {"noninvasivesystolic": "systolic", "noninvasivediastolic": "diastolic", "noninvasivemean": "mean_pressure"}
+_PRESSURES = {
+    "noninvasivesystolic": "systolic",
+    "noninvasivediastolic": "diastolic",
+    "noninvasivemean": "mean_pressure",
+}
 _LAST_MINUTE = 24 * 60
 
 

@@ -1,0 +1,25 @@
+"""What passes between the pipeline and the state store, per partition. Plain data: knows neither Redis nor Kafka."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionMeta:
+    """What Redis holds of a partition when a worker takes it over."""
+
+    token: int
+    offsets: Mapping[str, int]  # unprefixed topic -> last offset whose effect is stored
+    outbox: Sequence[tuple[str, bytes]]  # entries not yet known to be published, in order
+
+
+@dataclass(slots=True)
+class PartitionWrite:
+    """One batch's effect on one partition."""
+
+    partition: int
+    token: int
+    offsets: dict[str, tuple[int | None, int]] = field(default_factory=dict)  # topic -> (before, after)
+    counters: dict[str, int] = field(default_factory=dict)
+    outbox: list[tuple[str, bytes]] = field(default_factory=list)
+    patients: dict[str, tuple[int, dict[str, bytes]]] = field(default_factory=dict)

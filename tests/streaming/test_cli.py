@@ -1,0 +1,62 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from streaming.cli import COMMANDS, group
+from streaming.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name):
+    result = CliRunner().invoke(group, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert "Usage:" in result.output
+
+
+def _run(*arguments, **env):
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "streaming", *arguments],
+        env=os.environ | env, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [
+        (["topics", "check"], {"WARDWATCH_KAFKA_BOOTSTRAP": "127.0.0.1:1"}),
+        (["alerts"], {"WARDWATCH_KAFKA_BOOTSTRAP": "127.0.0.1:1"}),
+        (["worker", "--role", "fusion"], {"WARDWATCH_PARTITIONS": "none"}),
+        (["train", "nothing", "--data", ".", "--out", "x"], {}),
+        (["replay", "mimic3", "--root", "tests"], {}),
+        (["replay", "synthetic", "--drop", "vitals:2"], {}),
+        (["replay", "synthetic", "--speed", "fast"], {}),
+    ],
+)
+def test_bad_input_ends_in_one_clear_line_and_a_status(arguments, env):
+    done = _run(*arguments, **env)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_the_readme_lists_every_setting():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in Settings.model_fields:
+        assert f"`WARDWATCH_{name.upper()}`" in readme, name
+
+
+def test_locks_name_no_host_and_every_package_has_a_hash():
+    for path in (ROOT / "requirements").glob("*.lock"):
+        text = path.read_text(encoding="utf-8")
+        assert "://" not in text and "index" not in text.split("--hash", 1)[0]
+        packages = re.findall(r"^[a-z0-9][^\n]*==", text, re.MULTILINE)
+        assert packages and text.count("--hash=sha256:") >= len(packages)
+    assert "torch==" not in (ROOT / "requirements/base.lock").read_text(encoding="utf-8")
