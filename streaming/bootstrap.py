@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from streaming.agent import Worker
 from streaming.blobs import FileBlobStore
 from streaming.clock import make_clock, wall_ms
 from streaming.envelope import Limits
-from streaming.errors import ConfigError, Unavailable
+from streaming.errors import ConfigError, Unavailable, WardwatchError
 from streaming.health import Health
 from streaming.metrics import Metrics
 from streaming.outbox import Publisher
@@ -188,4 +189,19 @@ class _JsonFormatter(logging.Formatter):
 def run(role: str, settings: Settings) -> None:
     """One worker process of a role."""
     configure_logging(settings)
-    asyncio.run(run_fusion(settings) if role == "fusion" else run_imaging(settings))
+    asyncio.run(_run_or_exit(role, settings))
+
+
+async def _run_or_exit(role: str, settings: Settings) -> None:
+    """An error ends the process at once, with one line. Nothing may run on that could acknowledge or commit: Faust's
+    consumer thread and its tasks do not end by being cancelled.
+    """
+    try:
+        await (run_fusion(settings) if role == "fusion" else run_imaging(settings))
+    except ConfigError:
+        raise
+    except Exception as error:
+        text = str(error) if isinstance(error, WardwatchError) else f"unexpected {type(error).__name__}"
+        log.critical("the %s worker ends: %s", role, text, exc_info=log.isEnabledFor(logging.DEBUG))
+        logging.shutdown()
+        os._exit(1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata
 
 from streaming.blobs import BlobStore
 from streaming.errors import Unavailable
@@ -53,7 +54,7 @@ def read(bootstrap: str, prefix: str, idle_s: float = 2.0) -> Iterator[DeadLette
             yield _letter(record)
 
 
-def retry(bootstrap: str, prefix: str, blobs: BlobStore, reason: str | None, idle_s: float = 2.0) -> tuple[int, int]:
+def retry(bootstrap: str, prefix: str, blobs: BlobStore, reason: str | None) -> tuple[int, int]:
     """Sends dead letters that were not retried yet in again, in order; gives (sent, left because of another reason).
 
     What was retried is remembered as committed offsets of a consumer group of that reason (or of all), so that the
@@ -74,20 +75,25 @@ def retry(bootstrap: str, prefix: str, blobs: BlobStore, reason: str | None, idl
     except (KafkaError, OSError) as error:
         raise Unavailable(f"Kafka at {bootstrap} does not answer ({type(error).__name__})") from error
     try:
-        with _consumer(bootstrap, f"{prefix}{RETRIED}-{reason or 'all'}", idle_s) as consumer:
+        with _consumer(bootstrap, f"{prefix}{RETRIED}-{reason or 'all'}", None) as consumer:
             tps = _tps(consumer, topic)
             consumer.assign(tps)
             for tp in tps:
                 consumer.seek(tp, consumer.committed(tp) or 0)
-            for record in consumer:
-                letter = _letter(record)
-                if reason is None or letter.reason == reason:
-                    key, value, headers = letter.original(blobs)
-                    producer.send(f"{prefix}{letter.topic}", value=value, key=key, headers=headers).get(timeout=30)
-                    sent += 1
-                else:
-                    left += 1
-            consumer.commit()
+            ends = consumer.end_offsets(tps)  # what is refused again while this runs is for the next call
+            while any(consumer.position(tp) < ends[tp] for tp in tps):
+                for tp, records in consumer.poll(timeout_ms=500).items():
+                    for record in records:
+                        if record.offset >= ends[tp]:
+                            continue
+                        letter = _letter(record)
+                        if reason is None or letter.reason == reason:
+                            key, value, headers = letter.original(blobs)
+                            producer.send(f"{prefix}{letter.topic}", value=value, key=key, headers=headers).get(timeout=30)
+                            sent += 1
+                        else:
+                            left += 1
+            consumer.commit({tp: OffsetAndMetadata(ends[tp], "", -1) for tp in tps})
     except KafkaError as error:
         raise Unavailable(f"Kafka at {bootstrap} failed ({type(error).__name__})") from error
     finally:
@@ -118,12 +124,12 @@ def _letter(record) -> DeadLetter:  # type: ignore[no-untyped-def]  # kafka-pyth
 class _consumer:
     """A consumer for one pass, its errors translated."""
 
-    def __init__(self, bootstrap: str, group: str | None, idle_s: float) -> None:
+    def __init__(self, bootstrap: str, group: str | None, idle_s: float | None) -> None:
         self._arguments = {
             "bootstrap_servers": bootstrap.split(","),
             "group_id": group,
             "enable_auto_commit": False,
-            "consumer_timeout_ms": int(idle_s * 1000),
+            "consumer_timeout_ms": float("inf") if idle_s is None else int(idle_s * 1000),
             "max_partition_fetch_bytes": LARGEST_BYTES,
         }
         self._bootstrap = bootstrap
