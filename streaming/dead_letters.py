@@ -89,7 +89,9 @@ def retry(bootstrap: str, prefix: str, blobs: BlobStore, reason: str | None) -> 
                         letter = _letter(record)
                         if reason is None or letter.reason == reason:
                             key, value, headers = letter.original(blobs)
-                            producer.send(f"{prefix}{letter.topic}", value=value, key=key, headers=headers).get(timeout=30)
+                            producer.send(f"{prefix}{letter.topic}", value=value, key=key, headers=headers).get(
+                                timeout=30
+                            )
                             sent += 1
                         else:
                             left += 1
