@@ -88,11 +88,23 @@ async def run_fusion(settings: Settings) -> None:
         )
         worker = Worker("fusion", INPUTS, pipeline, metrics, settings)
         await publisher.start()
+        listening = asyncio.create_task(_listen_for_silence(worker, pipeline, settings))
         try:
             await _run(worker, metrics, settings, predictor.card.model_hash)
         finally:
+            listening.cancel()
             await publisher.stop()
             await store.close()
+
+
+async def _listen_for_silence(worker: Worker, pipeline: Pipeline, settings: Settings) -> None:
+    """In service only: in a replay no clock runs while a patient's data is silent."""
+    limit_ms = int(settings.silence_minutes * 60_000)
+    if not limit_ms or settings.clock != "wall":
+        return
+    while True:
+        await asyncio.sleep(min(10.0, limit_ms / 6000))
+        await worker.engine.interject(lambda: pipeline.silence(limit_ms, wall_ms()))
 
 
 async def run_imaging(settings: Settings) -> None:

@@ -112,6 +112,12 @@ class Engine:
             await self._settling.join()
             return await self._patiently(lambda: self._work.take_over(committed))
 
+    async def interject(self, step: Callable[[], Awaitable[Any]]) -> None:
+        """Work that no batch brought: runs between two batches, then is stored and published like theirs."""
+        async with self._gate:
+            outcome = await self._patiently(step)
+            await self._settling.put(([], outcome))
+
     def _take(self) -> list[_Waiting]:
         taken: list[_Waiting] = []
         records = 0

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from streaming import alerting, codec, reports
-from streaming.clock import Clock, EventsClock, wall_ms
+from streaming.clock import HOUR_MS, Clock, EventsClock, wall_ms
 from streaming.envelope import Event, Limits, parse
 from streaming.errors import Fatal, InvalidMessage
 from streaming.partition import PartitionMeta, PartitionWrite
@@ -30,6 +30,10 @@ from streaming.state import PatientState, apply
 CACHED_PATIENTS = 20_000
 """States kept in the worker per partition; beyond that the longest unused is read from Redis again."""
 
+MONITORED_MS = 24 * HOUR_MS
+"""A patient of whom nothing was recorded for a day is no longer taken for monitored."""
+SILENT_AT_ONCE = 1_000
+
 INPUTS = ("vitals", "notes", "corrections", "encoded-scans")
 
 
@@ -40,6 +44,7 @@ class StateStore(Protocol):
     async def load(self, partition: int, patients: Sequence[str]) -> list[dict[bytes, bytes]]: ...
     async def write(self, write: PartitionWrite) -> None: ...
     async def clear_outbox(self, entries: Mapping[int, Sequence[str]]) -> None: ...
+    async def silent_patients(self, partition: int, before_ms: int, after_ms: int, limit: int) -> list[str]: ...
 
 
 class Publishes(Protocol):
@@ -354,10 +359,15 @@ class Pipeline:
             policy_state, decisions = alerting.decide(
                 self._policy, held.policy, reports.for_policy(update, score, self._scorer.card, self._rules.site)
             )
+            policy_state, heard = alerting.heard_again(policy_state, self._rules.site, patient)
             session.cache.pop(patient)  # to the end: the longest unused stays first
             session.cache[patient] = replace(update.state, policy=policy_state)
             if update.silent:
                 continue
+            if heard is not None:
+                card, site = self._scorer.card, self._rules.site
+                out(session, reports.technical(update.state, heard, card, site, int(decision_ms)))
+                count(session, f"alerts:{heard.action}")
             stages = {
                 "broker": update.arrival_ms - update.trigger.broker_ms,
                 "queue": queue_ms - update.arrival_ms,
@@ -379,6 +389,45 @@ class Pipeline:
             )
             while len(session.cache) > CACHED_PATIENTS:
                 session.cache.pop(next(iter(session.cache)))
+
+    # ---------------------------------------------------------------- silence
+
+    async def silence(self, limit_ms: int, now_ms: int) -> Outcome:
+        """Technical alarms of monitored patients of whom nothing was recorded for `limit_ms`, each raised once.
+
+        Raises:
+            Unavailable: Redis is away; nothing has changed, call again.
+        """
+        found: list[tuple[Session, PatientState]] = []
+        for session in self._sessions.values():
+            before = now_ms - limit_ms
+            names = await self._store.silent_patients(session.partition, before, now_ms - MONITORED_MS, SILENT_AT_ONCE)
+            unknown = [name for name in names if name not in session.cache]
+            stored = await self._store.load(session.partition, unknown) if unknown else []
+            for name, fields in zip(unknown, stored, strict=True):
+                session.cache[name] = codec.decode(name, fields)
+            found += [(session, session.cache[name]) for name in names]
+        outcome = Outcome()
+        writes: dict[int, PartitionWrite] = {}
+        for session, state in found:
+            silent_ms = now_ms - state.newest_recorded_ms
+            topic, offset = max(state.offsets.items(), key=lambda item: (item[0] == "vitals", item))
+            policy, decision = alerting.silence(
+                state.policy, self._rules.site, state.patient, (topic, session.partition, offset), silent_ms, limit_ms
+            )
+            if decision is None:
+                continue
+            if session.partition not in writes:
+                writes[session.partition] = PartitionWrite(session.partition, session.token)
+                outcome.writes.append((session, writes[session.partition]))
+            write = writes[session.partition]
+            changed = replace(state, policy=policy)
+            session.cache[state.patient] = changed
+            alarm = reports.technical(changed, decision, self._scorer.card, self._rules.site, now_ms)
+            write.outbox.append((session.outbox_name(), alarm.pack()))
+            write.patients[state.patient] = (changed.newest_recorded_ms, codec.encode(changed, state))
+            outcome.counts["alerts:raised"] = outcome.counts.get("alerts:raised", 0) + 1
+        return outcome
 
     # ---------------------------------------------------------------- settle
 

@@ -179,6 +179,52 @@ class Report:
         return OutRecord(kind, self.update.partition, state.patient.encode(), orjson.dumps(body), headers)
 
 
+def technical(state: PatientState, decision: alerting.Decision, card: Card, site: str, now_ms: int) -> OutRecord:
+    """The `alerts` record of a technical alarm: it rests on the absence of data, so it has no score."""
+    now = from_ms(now_ms)
+    empty = {"present": False, "items": 0, "age_s": None}
+    body = {
+        "id": decision.alert_id,
+        "revision": decision.revision,
+        "site": site,
+        "patient": state.patient,
+        "encounter": state.encounter,
+        "condition": decision.condition,
+        "level": decision.level,
+        "action": decision.action,
+        "reason": decision.reason,
+        "probability": None,
+        "low": None,
+        "high": None,
+        "threshold": None,
+        "modalities": dict.fromkeys(MODALITIES, empty),
+        "missing": list(MODALITIES),
+        "contributions": {},
+        "news2": None,
+        "model": card.model_hash,
+        "episode": _position(*decision.episode),
+        "trigger": _position(*decision.episode),
+        "trigger_id": "",
+        "as_of": now,
+        "times": {
+            "event": from_ms(state.newest_event_ms),
+            "recorded": from_ms(state.newest_recorded_ms),
+            "arrival": now,
+            "decision": now,
+        },
+        "traceparent": None,
+    }
+    headers = headers_for(
+        "alerts",
+        id=decision.alert_id,
+        source=f"wardwatch/{site}",
+        patient=state.patient,
+        time_ms=now_ms,
+        encounter=state.encounter,
+    )
+    return OutRecord("alerts", decision.episode[1], state.patient.encode(), orjson.dumps(body), headers)
+
+
 def rerouted(record: InRecord, kind: str, partition: int) -> OutRecord:
     """The event as it came, sent to the partition where its patient lives (its producer used another partitioner)."""
     return OutRecord(kind, partition, record.key, record.value, list(record.headers))

@@ -17,7 +17,7 @@ for i = 0, offsets - 1 do
   if stored == ARGV[at + 3 * i + 2] then same = same + 1 end
   if stored == ARGV[at + 3 * i + 1] then follows = follows + 1 end
 end
-if same == offsets then return 1 end
+if offsets > 0 and same == offsets then return 1 end
 if follows ~= offsets then return -1 end
 for _ = 1, offsets do
   redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 2])

@@ -244,3 +244,22 @@ def test_faults_of_real_feeds_lose_nothing(site):
     assert {"late", "duplicate", "shuffle"} <= report["score_change"].keys()
     assert (site.folder / "r.html").read_text().startswith("<!doctype html>")
     assert site.command("verify").returncode == 0
+
+
+def test_a_patient_whose_data_falls_silent_raises_a_technical_alarm_once(site):
+    import time
+
+    site.start("fusion", WARDWATCH_CLOCK="wall", WARDWATCH_SILENCE_MINUTES="0.05")
+    now = int(time.time() * 1000)
+    site.send("vitals", _vitals(80, now), at_ms=now, id="1")
+
+    def alarms():
+        found = [Alert.model_validate_json(record.value) for record in site.read("alerts")]
+        return [alert for alert in found if alert.condition == "data-silence"]
+
+    (raised,) = eventually(alarms, "the alarm")
+    assert raised.action == "raised" and raised.episode.topic == "vitals"
+    now = int(time.time() * 1000)
+    site.send("vitals", _vitals(81, now), at_ms=now, id="2")
+    eventually(lambda: len(alarms()) == 3, "cleared by data, and raised anew by the next silence")
+    assert sorted(alert.action for alert in alarms()) == ["cleared", "raised", "raised"]

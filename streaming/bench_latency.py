@@ -1,0 +1,158 @@
+"""Latency beside bare clients: same broker, same producer, same subscriber, interleaved rounds, medians of rounds.
+
+Every event is another patient's heart rate in turn and is scored (WARDWATCH_SCORE=each). For a comparator the event is
+answered when it comes out of its sink topic; for Wardwatch when a risk record covers it.
+"""
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from streaming import topics
+from streaming.envelope import from_ms, headers_for
+from streaming.errors import Fatal
+from streaming.kafka_reading import partitions_of
+from streaming.latency import machine
+from streaming.settings import Settings
+
+PATIENTS = 100
+PEERS = ("faust", "aiokafka")
+WARM_UP_S = 3.0
+DRAIN_S = 20.0
+
+
+def measure(
+    settings: Settings, rates: Sequence[int], seconds: int, rounds: int, report: Callable[[str], None]
+) -> dict[str, Any]:
+    """`runs` (each round's p50 and p99 in ms) and `ratios` by rate: medians of Wardwatch over a comparator's.
+
+    Raises:
+        Fatal: a system under test ended or did not answer every event.
+    """
+    prefix = f"bench-{int(time.time())}."
+    for name in ("", *(f"{peer}." for peer in PEERS)):
+        topics.create(settings.kafka_bootstrap, prefix + name, settings.partitions, settings.replication)
+    children = _start(settings, prefix)
+    runs: list[dict[str, Any]] = []
+    try:
+        for rate in rates:
+            for round_number in range(-1, rounds):  # round -1 warms up
+                for name in ("wardwatch", *PEERS):
+                    length = WARM_UP_S if round_number < 0 else seconds
+                    values = asyncio.run(_round(settings.kafka_bootstrap, prefix, name, rate, length))
+                    for child in children:
+                        if child.poll() is not None:
+                            raise Fatal(f"a system under test ended with status {child.returncode}")
+                    if round_number < 0:
+                        continue
+                    p50, p99 = np.percentile(values, [50, 99])
+                    runs.append({"rate": rate, "name": name, "p50": float(p50), "p99": float(p99), "n": len(values)})
+                    report(f"{rate}/s  {name:<10} p50 {p50:6.2f} ms  p99 {p99:7.2f} ms")
+    finally:
+        for child in children:
+            child.terminate()
+        for child in children:
+            try:
+                child.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+    return {"runs": runs, "ratios": _ratios(runs, rates), "seconds": seconds, "rounds": rounds, "machine": machine()}
+
+
+def _start(settings: Settings, prefix: str) -> list[subprocess.Popen[bytes]]:
+    env = os.environ | {
+        "WARDWATCH_TOPIC_PREFIX": prefix,
+        "WARDWATCH_SCORE": "each",
+        "WARDWATCH_CLOCK": "wall",
+        "WARDWATCH_LOG_LEVEL": "error",
+    }
+    children = [subprocess.Popen([sys.executable, "-m", "streaming", "worker", "--role", "fusion"], env=env)]
+    for peer in PEERS:
+        arguments = [peer, settings.kafka_bootstrap, f"{prefix}{peer}.vitals", f"{prefix}{peer}.risk"]
+        children.append(subprocess.Popen([sys.executable, "-m", "streaming.bench_peers", *arguments]))
+    return children
+
+
+async def _round(bootstrap: str, prefix: str, name: str, rate: int, seconds: float) -> list[float]:
+    """Milliseconds from produced to received, one per event."""
+    own = prefix if name == "wardwatch" else f"{prefix}{name}."
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True)
+    await consumer.start()
+    await producer.start()
+    try:
+        tps = await partitions_of(consumer, f"{own}risk")
+        consumer.assign(tps)
+        await consumer.seek_to_end(*tps)
+        for tp in tps:
+            await consumer.position(tp)
+        sent: dict[str, float] = {}
+        values: list[float] = []
+        total = int(rate * seconds)
+        receiving = asyncio.create_task(_receive(consumer, name, sent, values, total))
+        run = time.time_ns()
+        started = time.perf_counter()
+        for number in range(total):
+            ahead_s = number / rate - (time.perf_counter() - started)
+            if ahead_s > 0:
+                await asyncio.sleep(ahead_s)
+            event_id = f"{run}-{number}"
+            value, headers, key = _event(event_id, number)
+            if name != "wardwatch":  # a comparator passes the value on, so the id has to be in it
+                value = value[:-1] + b',"id":"' + event_id.encode() + b'"}'
+            sent[event_id] = time.perf_counter()
+            await producer.send(f"{own}vitals", value, key, headers=headers)
+        await asyncio.wait_for(receiving, DRAIN_S)
+        return values
+    except TimeoutError:
+        raise Fatal(f"{name} answered {len(values)} of {total} events") from None
+    finally:
+        await consumer.stop()
+        await producer.stop()
+
+
+def _event(event_id: str, number: int) -> tuple[bytes, list[tuple[str, bytes]], bytes]:
+    now_ms = time.time_ns() // 1_000_000
+    patient = f"bench-{number % PATIENTS}"
+    measured = {"code": "8867-4", "value": 60.0 + number % 60, "unit": "/min", "time": from_ms(now_ms)}
+    headers = headers_for("vitals", id=event_id, source="bench", patient=patient, time_ms=now_ms, recorded_ms=now_ms)
+    return orjson.dumps({"observations": [measured]}), headers, patient.encode()
+
+
+async def _receive(
+    consumer: AIOKafkaConsumer, name: str, sent: dict[str, float], values: list[float], total: int
+) -> None:
+    while len(values) < total:
+        for records in (await consumer.getmany(timeout_ms=200)).values():
+            now = time.perf_counter()
+            for record in records:
+                event_id = orjson.loads(record.value)["trigger_id" if name == "wardwatch" else "id"]
+                started = sent.pop(event_id, None)
+                if started is not None:
+                    values.append((now - started) * 1e3)
+
+
+def _ratios(runs: Sequence[dict[str, Any]], rates: Sequence[int]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for rate in rates:
+        medians = {
+            (name, key): statistics.median(run[key] for run in runs if run["rate"] == rate and run["name"] == name)
+            for name in ("wardwatch", *PEERS)
+            for key in ("p50", "p99")
+        }
+        found[str(rate)] = {
+            f"{key}_vs_{peer}": medians["wardwatch", key] / medians[peer, key]
+            for peer in PEERS
+            for key in ("p50", "p99")
+        }
+    return found

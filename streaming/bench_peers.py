@@ -1,0 +1,66 @@
+"""The bare comparators of `wardwatch bench latency`: each takes an event from one topic and sends it to another.
+
+Run as `python -m streaming.bench_peers faust|aiokafka BOOTSTRAP SOURCE SINK`; they do nothing else, and guarantee less.
+"""
+
+import asyncio
+import logging
+import sys
+import tempfile
+
+
+def run_faust(bootstrap: str, source: str, sink: str) -> None:
+    """A stock Faust agent as its documentation shows it."""
+    import faust
+
+    app = faust.App(
+        f"peer-faust-{source}",
+        broker=[f"kafka://{server}" for server in bootstrap.split(",")],
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        datadir=tempfile.mkdtemp(),
+        value_serializer="raw",
+        key_serializer="raw",
+    )
+    sink_topic = app.topic(sink, value_serializer="raw", key_serializer="raw")
+
+    @app.agent(app.topic(source, value_serializer="raw", key_serializer="raw"), sink=None)
+    async def forward(stream):  # type: ignore[no-untyped-def]
+        async for event in stream.events():
+            await sink_topic.send(key=event.key, value=event.value)
+
+    async def main() -> None:
+        await app.start()
+        await app.wait_until_stopped()
+
+    asyncio.run(main())
+
+
+def run_aiokafka(bootstrap: str, source: str, sink: str) -> None:
+    """A bare loop: getmany, send, await the broker's word for the batch, commit each second."""
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+    async def main() -> None:
+        consumer = AIOKafkaConsumer(
+            source, bootstrap_servers=bootstrap, group_id=f"peer-aiokafka-{source}", auto_offset_reset="earliest"
+        )
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True)
+        await consumer.start()
+        await producer.start()
+        while True:
+            fetched = await consumer.getmany(timeout_ms=1000)
+            waiting = [
+                await producer.send(sink, record.value, record.key)
+                for records in fetched.values()
+                for record in records
+            ]
+            if waiting:
+                await asyncio.gather(*waiting)
+
+    asyncio.run(main())
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    {"faust": run_faust, "aiokafka": run_aiokafka}[sys.argv[1]](*sys.argv[2:5])
