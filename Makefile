@@ -3,7 +3,7 @@ PYTHON ?= python3
 BASE := .venv
 FULL := .venv-test
 
-.PHONY: help demo test lock schemas train bench clean
+.PHONY: help demo test faults lock schemas train bench clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -35,6 +35,9 @@ lock:  ## compile requirements/*.lock again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra train --extra test --constraint requirements/pins.txt pyproject.toml -o requirements/all.lock
 	echo uv | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements/uv.lock
 	printf 'setuptools>=77\nwheel\n' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements/build.lock
+
+faults: $(FULL)/.installed  ## kill workers in whole replays (ten minutes or more), write benchmarks/faults.json
+	$(FULL)/bin/python -m pytest -x -s tests/integration/kills.py
 
 schemas: $(FULL)/.installed  ## write deploy/schemas and deploy/asyncapi.yaml from the message classes
 	$(FULL)/bin/python -m streaming.schemas

@@ -5,7 +5,9 @@ Runs for both workers; only the topics differ. Owns the life of a worker process
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 import time
 from collections.abc import Mapping, Sequence
 
@@ -19,6 +21,9 @@ from streaming.pipeline import Batch
 from streaming.settings import Settings
 
 log = logging.getLogger(__name__)
+
+STOP_S = 15.0
+"""A worker told to stop ends within this, even when Kafka or Redis is away: what is not committed is read again."""
 
 
 class Worker:
@@ -96,6 +101,17 @@ class Worker:
     def _end(self) -> None:
         if not self._ended.done():
             self._ended.set_result(None)
+        # A thread, not a task: it holds even if the loop is stuck.
+        deadline = threading.Timer(STOP_S, self._give_up)
+        deadline.daemon = True
+        deadline.start()
+
+    def _give_up(self) -> None:
+        log.critical(
+            "the %s worker ends: it could not stop within %.0f s; nothing more was committed", self.role, STOP_S
+        )
+        logging.shutdown()
+        os._exit(1)
 
     def _fatal(self, error: BaseException) -> None:
         if self._ended.done():

@@ -18,6 +18,7 @@ COMMANDS = {
     "worker": ("worker", "run the Faust workers"),
     "replay": ("replay", "replay MIMIC-III or a synthetic cohort"),
     "alerts": ("alerts", "subscribe to the alerts topic"),
+    "board": ("board", "live ward board in the browser"),
     "dead-letters": ("dead_letters", "list refused events, or send them in again"),
     "verify": ("verify", "check a run's history from the topics alone"),
     "train": ("train", "train a model from a named recipe"),

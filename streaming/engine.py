@@ -21,6 +21,8 @@ INBOX_BYTES = 64 << 20
 BATCH_RECORDS = 256
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
+FORGET_EVERY_S = 0.02
+"""Confirmed outbox entries are cleared, and their events acknowledged, together: no reader waits for either."""
 
 
 class Outcome(Protocol):
@@ -37,7 +39,7 @@ class Work(Protocol):
     async def process(self, batches: Sequence[Batch]) -> Any: ...
     async def store(self, outcome: Any) -> None: ...
     async def publish(self, outcome: Any) -> None: ...
-    async def forget(self, outcome: Any) -> None: ...
+    async def forget(self, outcomes: Sequence[Any]) -> None: ...
 
 
 class Observer(Protocol):
@@ -72,6 +74,7 @@ class Engine:
         self._room.set()
         self._gate = asyncio.Lock()
         self._settling: asyncio.Queue[tuple[list[_Waiting], Any]] = asyncio.Queue(maxsize=1)
+        self._published: asyncio.Queue[tuple[list[_Waiting], Any]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self.finished_batches = 0
 
@@ -79,6 +82,7 @@ class Engine:
         self._tasks = [
             asyncio.create_task(self._guarded(self._compute()), name="engine-compute"),
             asyncio.create_task(self._guarded(self._settle()), name="engine-settle"),
+            asyncio.create_task(self._guarded(self._acknowledge()), name="engine-acknowledge"),
         ]
 
     async def stop(self) -> None:
@@ -150,15 +154,23 @@ class Engine:
             await self._patiently(lambda outcome=outcome: self._work.store(outcome))
             stored = time.perf_counter()
             await self._work.publish(outcome)
-            published = time.perf_counter()
-            await self._patiently(lambda outcome=outcome: self._work.forget(outcome))
-            for waiting in taken:
-                waiting.done()
             outcome.stage_ms["write"] = (stored - started) * 1e3
-            outcome.stage_ms["publish"] = (published - stored) * 1e3
-            self.finished_batches += len(taken)
-            self._observer.batch_done(sum(len(waiting.batch.records) for waiting in taken), outcome)
-            self._settling.task_done()
+            outcome.stage_ms["publish"] = (time.perf_counter() - stored) * 1e3
+            self._published.put_nowait((taken, outcome))
+
+    async def _acknowledge(self) -> None:
+        while True:
+            published = [await self._published.get()]
+            await asyncio.sleep(FORGET_EVERY_S)
+            while not self._published.empty():
+                published.append(self._published.get_nowait())
+            await self._patiently(lambda published=published: self._work.forget([outcome for _, outcome in published]))
+            for taken, outcome in published:
+                for waiting in taken:
+                    waiting.done()
+                self.finished_batches += len(taken)
+                self._observer.batch_done(sum(len(waiting.batch.records) for waiting in taken), outcome)
+                self._settling.task_done()
 
     async def _patiently(self, step: Callable[[], Awaitable[Any]]) -> Any:
         """Runs a step; while something it needs is away, pauses, says so, and tries again."""

@@ -114,7 +114,7 @@ class ImagingPipeline:
     async def publish(self, outcome: ImagingOutcome) -> None:
         await self._publisher.publish(outcome.records)
 
-    async def forget(self, outcome: ImagingOutcome) -> None:
+    async def forget(self, outcomes: Sequence[ImagingOutcome]) -> None:
         """Nothing: there is no outbox to clear."""
 
     async def _decode(self, scan: _Scan) -> None:

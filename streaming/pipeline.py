@@ -27,6 +27,9 @@ from streaming.scoring import Scored, Scorer
 from streaming.settings import ScoreMode
 from streaming.state import PatientState, apply
 
+INLINE_UPDATES = 2
+"""So few vitals are scored on the event loop, in about a millisecond: handing them to a thread costs more."""
+
 CACHED_PATIENTS = 20_000
 """States kept in the worker per partition; beyond that the longest unused is read from Redis again."""
 
@@ -289,10 +292,12 @@ class Pipeline:
     async def _score(self, updates: Sequence[Update]) -> tuple[list[Scored], float, float]:
         if not updates:
             return [], 0.0, 0.0
+        if len(updates) <= INLINE_UPDATES and not self._scorer.has_new_notes([update.state for update in updates]):
+            return self._score_now(updates)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._score_in_thread, updates)
+        return await loop.run_in_executor(self._executor, self._score_now, updates)
 
-    def _score_in_thread(self, updates: Sequence[Update]) -> tuple[list[Scored], float, float]:
+    def _score_now(self, updates: Sequence[Update]) -> tuple[list[Scored], float, float]:
         scored: list[Scored] = []
         encode_ms = fuse_ms = 0.0
         for first in range(0, len(updates), self._rules.max_rows):
@@ -446,11 +451,13 @@ class Pipeline:
             return
         await self._publisher.publish(records)
 
-    async def forget(self, outcome: Outcome) -> None:
+    async def forget(self, outcomes: Sequence[Outcome]) -> None:
         """Clears the confirmed outbox entries. Safe to repeat."""
-        await self._store.clear_outbox(
-            {write.partition: [name for name, _ in write.outbox] for _, write in outcome.writes}
-        )
+        entries: dict[int, list[str]] = {}
+        for outcome in outcomes:
+            for _, write in outcome.writes:
+                entries.setdefault(write.partition, []).extend(name for name, _ in write.outbox)
+        await self._store.clear_outbox(entries)
 
 
 _REBUILD_CLOCK = EventsClock()

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
-from streaming.envelope import headers_for
+from streaming.envelope import headers_for, to_ms
 from streaming.errors import Unavailable
 from streaming.kafka_reading import partitions_of
 from streaming.latency import Latency
@@ -100,6 +101,10 @@ class Watch:
         patient = body["patient"]
         for name, ms in body["stage_ms"].items():
             self.latency.record(name, ms)
+        # The record's own time is that of its sending, after the write to Redis (whole milliseconds).
+        decided_ms = to_ms(datetime.fromisoformat(body["times"]["decision"]))
+        self.latency.record("write", record.timestamp - decided_ms)
+        self.latency.record("publish", received_ms - record.timestamp)
         moved = 0.0
         for score in body["scores"]:
             before = self.probability.get((patient, score["condition"]))

@@ -69,6 +69,10 @@ class Scorer:
         self._embed_notes(states)
         return states
 
+    def has_new_notes(self, states: Sequence[PatientState]) -> bool:
+        """Whether `embed` would run the note encoder, which takes tens of milliseconds."""
+        return bool(self._new_notes(states))
+
     def score(self, states: Sequence[PatientState], as_of_ms: Sequence[int]) -> list[Scored]:
         """Scores of embedded states, each at its time."""
         if not states:
@@ -113,7 +117,8 @@ class Scorer:
         for row, tag, vector in zip(rows, tags, vectors, strict=True):
             states[row] = _with_embedding(states[row], VITALS, encoder, tag, vector)
 
-    def _embed_notes(self, states: list[PatientState]) -> None:
+    def _new_notes(self, states: Sequence[PatientState]) -> list[tuple[int, str, str, str]]:
+        """Row, embedding's name, content's tag, text."""
         encoder = self.card.encoder_hashes["notes"]
         wanted: list[tuple[int, str, str, str]] = []
         for row, state in enumerate(states):
@@ -122,8 +127,13 @@ class Scorer:
                 held = state.embeddings.get(name)
                 if held is None or held.encoder != encoder or held.content != tag:
                     wanted.append((row, name, tag, note.text))
+        return wanted
+
+    def _embed_notes(self, states: list[PatientState]) -> None:
+        wanted = self._new_notes(states)
         if not wanted:
             return
+        encoder = self.card.encoder_hashes["notes"]
         vectors = self.predictor.encode_notes([text for *_, text in wanted])
         for (row, name, tag, _), vector in zip(wanted, vectors, strict=True):
             states[row] = _with_embedding(_without_stale(states[row]), name, encoder, tag, vector)

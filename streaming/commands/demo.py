@@ -14,12 +14,13 @@ from streaming.settings import Settings
 READY_S = 60.0
 
 
-@click.command(short_help="local Kafka and Redis, worker, replay, alerts, latency report")
+@click.command(short_help="local Kafka and Redis, worker, board, replay, alerts, latency report")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="where data and logs lie [WARDWATCH_DATA_DIR]")
 @click.option("--patients", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--rate", type=click.FloatRange(1), default=200.0, show_default=True, help="events/s of the live part")
 def command(data_dir: Path | None, patients: int, rate: float) -> None:
-    """Starts a real Kafka and Valkey, both workers, replays a cohort, prints alerts and a latency report.
+    """Starts a real Kafka and Valkey, both workers and the ward board, replays a cohort, prints alerts and a latency
+    report. On a terminal the board then stays up until Ctrl-C.
 
     Replays the MIMIC-III demo where WARDWATCH_DATA (default ../shared/data) has it, else a synthetic cohort. Stops
     what it started; a fresh topic prefix each time keeps runs apart.
@@ -32,7 +33,7 @@ def command(data_dir: Path | None, patients: int, rate: float) -> None:
     ran_before = local_stack.find(data_dir) is not None
     stack = local_stack.start(data_dir)
     prefix = f"demo-{time.strftime('%H%M%S')}."
-    worker = None
+    started: list[subprocess.Popen[bytes]] = []
     try:
         topics.create(stack.bootstrap, prefix, settings.partitions, 1)
         env = os.environ | {
@@ -45,7 +46,12 @@ def command(data_dir: Path | None, patients: int, rate: float) -> None:
         log = data_dir / "worker.log"
         with log.open("wb") as sink:
             worker = subprocess.Popen([*_wardwatch(), "worker"], env=env, stderr=sink)
+        started.append(worker)
         _wait_until_assigned(worker, log)
+        board = subprocess.Popen([*_wardwatch(), "board", "--port", "0"], env=env, stdout=subprocess.PIPE)
+        started.append(board)
+        url = _board_url(board)
+        click.echo(f"ward board: {url}")
         report = data_dir / "demo-report.json"
         common = ["--alerts", "--report", str(report), "--worker-pid", str(worker.pid)]
         click.echo(f"replaying {patients} patients at {rate:.0f} events/s; alerts as they come:")
@@ -59,10 +65,15 @@ def command(data_dir: Path | None, patients: int, rate: float) -> None:
         if checked.returncode:
             raise Fatal("the run's history does not hold")
         click.echo(f"latency report to look at: {report.with_suffix('.html')}")
+        if sys.stdout.isatty():
+            click.echo(f"the ward board stays up at {url} until Ctrl-C")
+            board.wait()
+    except KeyboardInterrupt:
+        click.echo("stopping ...")
     finally:
-        if worker is not None:
-            worker.terminate()
-            worker.wait()
+        for process in reversed(started):
+            process.terminate()
+            process.wait()
         if not ran_before:
             local_stack.stop(data_dir)
 
@@ -92,6 +103,14 @@ def _wait_until_assigned(worker: subprocess.Popen[bytes], log: Path) -> None:
             return
         time.sleep(0.1)
     raise Fatal(f"the workers were not ready within {READY_S:.0f} s; their log is {log}")
+
+
+def _board_url(board: subprocess.Popen[bytes]) -> str:
+    assert board.stdout is not None
+    said = board.stdout.readline().decode().split()
+    if len(said) < 2:
+        raise Fatal("the ward board did not start")
+    return said[1]
 
 
 def _judge(report: Path) -> None:

@@ -7,10 +7,12 @@ import orjson
 import pytest
 import redis
 
-from streaming import kafka_jars
+from streaming import kafka_jars, local_stack
 from streaming.envelope import from_ms, headers_for
+from streaming.errors import WardwatchError
 from streaming.messages import Alert, Risk
 from streaming.synthetic import radiograph
+from tests.conftest import absent
 from tests.helpers import HEART_RATE, NOON, observation
 from tests.integration.conftest import eventually
 
@@ -263,3 +265,28 @@ def test_a_patient_whose_data_falls_silent_raises_a_technical_alarm_once(site):
     site.send("vitals", _vitals(81, now), at_ms=now, id="2")
     eventually(lambda: len(alarms()) == 3, "cleared by data, and raised anew by the next silence")
     assert sorted(alert.action for alert in alarms()) == ["cleared", "raised", "raised"]
+
+
+def test_a_worker_without_kafka_still_ends_when_told(tmp_path):
+    """SIGTERM while the broker is gone: the process ends within its deadline, and commits nothing."""
+    from streaming import agent
+    from tests.integration.conftest import Site
+
+    folder = tmp_path / "stack"
+    try:
+        own = local_stack.start(folder, kafka_port=0, redis_port=0)
+    except WardwatchError as error:
+        absent(f"no local stack: {error}")
+    gone = Site(own, "gone.", tmp_path)
+    try:
+        worker = gone.start("fusion")
+        gone.workers.remove(worker)
+        gone.close()
+    finally:
+        local_stack.stop(folder)
+    worker.terminate()
+    try:
+        worker.wait(timeout=agent.STOP_S + 10)
+    except subprocess.TimeoutExpired:
+        worker.kill()
+        pytest.fail("the worker did not end")

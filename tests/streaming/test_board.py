@@ -1,0 +1,84 @@
+"""The ward board's rows: newest score, standing alerts, repeats, what each viewer is sent."""
+
+import orjson
+import pytest
+
+from streaming.board.ward import Ward
+
+
+def _risk(patient="p1", probability=0.2):
+    return orjson.dumps({
+        "patient": patient, "encounter": None, "as_of": "2150-01-01T12:00:00Z", "news2": 3, "model": "m",
+        "scores": [{"condition": "mortality", "probability": probability, "low": 0.1, "high": 0.3}],
+        "modalities": {"vitals": {"present": True, "items": 4, "age_s": 60.0}},
+        "times": {"decision": "2026-01-01T00:00:00Z"},
+    })  # fmt: skip
+
+
+def _alert(patient="p1", level="watch", revision=1, episode=0, name=None, condition="mortality"):
+    return orjson.dumps({
+        "id": name or f"{patient}{condition}{episode}{revision}", "patient": patient, "condition": condition,
+        "level": level, "revision": revision, "action": "cleared" if level == "none" else "raised", "reason": "why",
+        "probability": 0.2, "low": 0.1, "high": 0.3, "missing": ["notes"], "as_of": "2150-01-01T12:00:00Z",
+        "episode": {"topic": "vitals", "partition": 0, "offset": episode}, "times": {"decision": "2026-01-01T00:00:00Z"},
+    })  # fmt: skip
+
+
+@pytest.fixture
+def ward():
+    return Ward()
+
+
+def test_the_newest_score_counts_and_a_viewer_is_sent_only_what_changed(ward):
+    ward.take_risk(b"p1", _risk(probability=0.2), 1)
+    ward.take_risk(b"p2", _risk("p2"), 2)
+    seen = ward.since(-1)
+    assert {row["patient"] for row in seen["rows"]} == {"p1", "p2"}
+    ward.take_risk(b"p1", _risk(probability=0.4), 3)
+    (row,) = ward.since(seen["version"])["rows"]
+    assert row["patient"] == "p1"
+    assert row["risk"]["scores"][0]["probability"] == 0.4
+    assert ward.since(ward.version) == {"version": ward.version, "rows": [], "gone": [], "alerts": []}
+
+
+def test_levels_follow_the_episode_and_repeats_change_nothing(ward):
+    ward.take_risk(b"p1", _risk(), 1)
+    ward.take_alert(_alert(level="watch", revision=1), 2)
+    ward.take_alert(_alert(level="critical", revision=2), 3)
+    version = ward.version
+    ward.take_alert(_alert(level="watch", revision=1), 4)
+    assert ward.version == version
+    (row,) = ward.since(-1)["rows"]
+    assert row["level"] == "critical"
+    ward.take_alert(_alert(level="none", revision=3), 5)
+    (row,) = ward.since(-1)["rows"]
+    assert row["level"] == "none"
+    ward.take_alert(_alert(level="warning", revision=1, episode=9), 6)
+    assert ward.since(-1)["rows"][0]["level"] == "warning"
+
+
+def test_silence_is_shown_beside_the_level_not_as_one(ward):
+    ward.take_risk(b"p1", _risk(), 1)
+    ward.take_alert(_alert(condition="data-silence", level="watch"), 2)
+    (row,) = ward.since(-1)["rows"]
+    assert row["silent"]
+    assert row["level"] == "none"
+
+
+def test_a_quiet_patient_leaves_unless_an_alert_stands(ward):
+    ward.take_risk(b"p1", _risk(), 1)
+    ward.take_risk(b"p2", _risk("p2"), 1)
+    ward.take_alert(_alert("p2"), 1)
+    seen = ward.version
+    ward.expire(before_ms=100)
+    changes = ward.since(seen)
+    assert changes["gone"] == ["p1"]
+    assert [row["patient"] for row in ward.since(-1)["rows"]] == ["p2"]
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[]", b"{}", b'{"id":1}', None])
+def test_what_cannot_be_read_is_counted_and_nothing_more(ward, value):
+    ward.take_alert(value, 1)
+    ward.take_risk(b"p1", value, 2)
+    assert ward.since(-1)["rows"] == []
+    assert ward.unreadable >= 1
