@@ -113,8 +113,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def from_ms(ms: int) -> str:
     """RFC 3339 in UTC with milliseconds."""
     seconds, rest = divmod(ms, 1000)
-    base = datetime.fromtimestamp(seconds, UTC)
-    return f"{base:%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    return f"{_to_the_second(seconds)}.{rest:03d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def parse_time(text: str, attribute: str) -> int:

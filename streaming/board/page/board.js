@@ -54,7 +54,7 @@ function fill(row) {
   if (risk) {
     for (const score of risk.scores) scores.append(scoreLine(score, data.levels[score.condition]));
     for (const [name, use] of Object.entries(risk.modalities)) {
-      const text = use.present ? `${name}: ${use.items}, newest ${age(use.age_s)} old` : `${name}: none`;
+      const text = use.present ? `${name} ${use.items}, ${age(use.age_s)} old` : `no ${name}`;
       rests.append(element("div", text, use.present ? "" : "soft"));
     }
   }
