@@ -37,7 +37,7 @@ lock:  ## compile requirements/*.lock again (needs uv)
 	printf 'setuptools>=77\nwheel\n' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements/build.lock
 
 faults: $(FULL)/.installed  ## kill workers in whole replays (ten minutes or more), write benchmarks/faults.json
-	$(FULL)/bin/python -m pytest -x -s tests/integration/kills.py
+	$(FULL)/bin/python -m pytest -x -s --timeout=3600 tests/integration/kills.py
 
 schemas: $(FULL)/.installed  ## write deploy/schemas and deploy/asyncapi.yaml from the message classes
 	$(FULL)/bin/python -m streaming.schemas
