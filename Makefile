@@ -3,7 +3,7 @@ PYTHON ?= python3
 BASE := .venv
 FULL := .venv-test
 
-.PHONY: help demo test faults lock schemas train bench clean
+.PHONY: help demo test faults lock schemas train clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 

@@ -22,11 +22,11 @@ from models.predictor import Predictor
 from streaming.blobs import BlobStore
 from streaming.clock import wall_ms
 from streaming.dicom import DicomHeader
-from streaming.envelope import Event, Limits, ScanBytes, headers_for, parse
+from streaming.envelope import Event, Limits, ScanBytes, headers_for
 from streaming.errors import Fatal, InvalidMessage
 from streaming.messages import EncodedScan
 from streaming.pipeline import Batch, Publishes
-from streaming.records import InRecord, OutRecord, dead_letter
+from streaming.records import InRecord, OutRecord, dead_letter, parse_record
 
 CLAIM_LIMIT_BYTES = 1 << 30
 
@@ -120,16 +120,7 @@ class ImagingPipeline:
     async def _decode(self, scan: _Scan) -> None:
         record = scan.record
         try:
-            scan.event = parse(
-                "scans",
-                record.key,
-                record.value,
-                record.headers,
-                partition=record.partition,
-                offset=record.offset,
-                broker_ms=record.timestamp,
-                limits=self._limits,
-            )
+            scan.event = parse_record("scans", record, self._limits)
             scan.data = await self._bytes(scan.event.data)
             scan.header, scan.pixels = await self._pool.decode(scan.data)
         except InvalidMessage as error:

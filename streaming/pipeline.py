@@ -18,10 +18,10 @@ from typing import Protocol
 
 from streaming import alerting, codec, reports
 from streaming.clock import HOUR_MS, Clock, EventsClock, wall_ms
-from streaming.envelope import Event, Limits, parse
+from streaming.envelope import Event, Limits
 from streaming.errors import Fatal, InvalidMessage
 from streaming.partition import PartitionMeta, PartitionWrite
-from streaming.records import BlobWriter, InRecord, OutRecord, dead_letter
+from streaming.records import BlobWriter, InRecord, OutRecord, dead_letter, parse_record
 from streaming.reports import Update
 from streaming.scoring import Scored, Scorer
 from streaming.settings import ScoreMode
@@ -209,16 +209,7 @@ class Pipeline:
             if record.offset <= last:
                 continue  # its effect is stored already
             try:
-                event = parse(
-                    batch.kind,
-                    record.key,
-                    record.value,
-                    record.headers,
-                    partition=record.partition,
-                    offset=record.offset,
-                    broker_ms=record.timestamp,
-                    limits=self._rules.limits,
-                )
+                event = parse_record(batch.kind, record, self._rules.limits)
             except InvalidMessage as error:
                 yield _Taken(session, batch, record, None, error)
             else:

@@ -1,4 +1,4 @@
-"""What leaves a worker: records to publish, and how a refused event becomes a dead letter with its bytes.
+"""Kafka records: how one is read as an event, what leaves a worker, how a refused event becomes a dead letter.
 
 Owns the outgoing record and the dead letter's headers; leaves publishing to `outbox.py`.
 """
@@ -10,7 +10,7 @@ from typing import Protocol
 
 import orjson
 
-from streaming.envelope import from_ms
+from streaming.envelope import Event, Limits, from_ms, parse
 from streaming.errors import InvalidMessage
 
 DEAD_LETTER_INLINE_BYTES = 256 * 1024
@@ -27,6 +27,24 @@ class InRecord(Protocol):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
+
+
+def parse_record(kind: str, record: InRecord, limits: Limits) -> Event:
+    """The event that a record of topic `kind` carries.
+
+    Raises:
+        InvalidMessage: it is refused.
+    """
+    return parse(
+        kind,
+        record.key,
+        record.value,
+        record.headers,
+        partition=record.partition,
+        offset=record.offset,
+        broker_ms=record.timestamp,
+        limits=limits,
+    )
 
 
 class BlobWriter(Protocol):

@@ -111,15 +111,7 @@ class Report:
         state, score = self.update.state, self.score
         row = self.card.conditions.index(decision.condition) if decision.condition in self.card.conditions else None
         body = {
-            "id": decision.alert_id,
-            "revision": decision.revision,
-            "site": self.site,
-            "patient": state.patient,
-            "encounter": state.encounter,
-            "condition": decision.condition,
-            "level": decision.level,
-            "action": decision.action,
-            "reason": decision.reason,
+            **_decided(decision, state, self.site),
             "probability": None if row is None else float(score.probability[row]),
             "low": None if row is None else float(score.low[row]),
             "high": None if row is None else float(score.high[row]),
@@ -179,11 +171,8 @@ class Report:
         return OutRecord(kind, self.update.partition, state.patient.encode(), orjson.dumps(body), headers)
 
 
-def technical(state: PatientState, decision: alerting.Decision, card: Card, site: str, now_ms: int) -> OutRecord:
-    """The `alerts` record of a technical alarm: it rests on the absence of data, so it has no score."""
-    now = from_ms(now_ms)
-    empty = {"present": False, "items": 0, "age_s": None}
-    body = {
+def _decided(decision: alerting.Decision, state: PatientState, site: str) -> dict[str, Any]:
+    return {
         "id": decision.alert_id,
         "revision": decision.revision,
         "site": site,
@@ -193,6 +182,15 @@ def technical(state: PatientState, decision: alerting.Decision, card: Card, site
         "level": decision.level,
         "action": decision.action,
         "reason": decision.reason,
+    }
+
+
+def technical(state: PatientState, decision: alerting.Decision, card: Card, site: str, now_ms: int) -> OutRecord:
+    """The `alerts` record of a technical alarm: it rests on the absence of data, so it has no score."""
+    now = from_ms(now_ms)
+    empty = {"present": False, "items": 0, "age_s": None}
+    body = {
+        **_decided(decision, state, site),
         "probability": None,
         "low": None,
         "high": None,

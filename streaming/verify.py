@@ -19,9 +19,10 @@ from aiokafka.structs import ConsumerRecord
 
 from models.predictor import Predictor
 from streaming import alerting
-from streaming.envelope import Event, Limits, parse, parse_time
+from streaming.envelope import Event, Limits, parse_time
 from streaming.errors import InvalidMessage, Unavailable
 from streaming.kafka_reading import partitions_of
+from streaming.records import parse_record
 from streaming.scoring import Scorer
 from streaming.state import PatientState, apply
 
@@ -98,16 +99,7 @@ def _inputs(
             place = (kind, record.partition, record.offset)
             letter = letters.pop(place, None)
             try:
-                event = parse(
-                    kind,
-                    record.key,
-                    record.value,
-                    record.headers,
-                    partition=record.partition,
-                    offset=record.offset,
-                    broker_ms=record.timestamp,
-                    limits=limits,
-                )
+                event = parse_record(kind, record, limits)
             except InvalidMessage as error:
                 verdict.counts[f"refused:{error.reason}"] += 1
                 if letter is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from streaming import topics
@@ -110,6 +111,15 @@ class Site:
             for records in consumer.poll(timeout_ms=500).values():
                 found += records
         consumer.close()
+        return found
+
+    def states(self) -> dict[str, tuple]:
+        """Every patient's stored measurements and alert episodes."""
+        link = redis.Redis.from_url(self.stack.redis_url)
+        found = {}
+        for key in link.scan_iter(match=f"{{ww:{self.prefix}:*patient:*", count=1000):
+            summary = orjson.loads(link.hget(key, "summary"))
+            found[summary["patient"]] = (link.hget(key, "observations"), summary["policy"], summary["newest_event"])
         return found
 
 

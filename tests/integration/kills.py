@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import orjson
-import redis
 from kafka import KafkaConsumer, TopicPartition
 
 from streaming.latency import machine
@@ -58,15 +57,6 @@ def _alerts(site: Site) -> set[str]:
     return {orjson.loads(record.value)["id"] for record in site.read("alerts")}
 
 
-def _states(site: Site) -> dict:
-    link = redis.Redis.from_url(site.stack.redis_url)
-    found = {}
-    for key in link.scan_iter(match=f"{{ww:{site.prefix}:*patient:*", count=1000):
-        summary = orjson.loads(link.hget(key, "summary"))
-        found[summary["patient"]] = (link.hget(key, "observations"), summary["policy"], summary["newest_event"])
-    return found
-
-
 def _verify(site: Site) -> dict:
     done = subprocess.run(
         [sys.executable, "-m", "streaming", "verify"], env=site.env, capture_output=True, text=True, timeout=1800
@@ -97,7 +87,7 @@ def test_whole_mimic_each_event_by_itself(site, stack, data_root, tmp_path):
     running, report = _replay(site, arguments)
     killed_at = _kill_along(site, worker, ("fusion",), running, undisturbed["counts"]["risk"], env)
     counts = _finish(running, report)["counts"]
-    alerts, states = (_alerts(calm), _alerts(site)), (_states(calm), _states(site))
+    alerts, states = (_alerts(calm), _alerts(site)), (calm.states(), site.states())
     verdict = _verify(site)
     _write("whole_mimic_each", {
         "kills_after_scores": killed_at, "undisturbed": undisturbed["counts"], "disturbed": counts,

@@ -130,7 +130,7 @@ def test_killed_workers_lose_and_double_nothing(site, data_root):
     verdict = site.command("verify")
     assert verdict.returncode == 0, verdict.stdout
     disturbed = {Alert.model_validate_json(r.value).id for r in site.read("alerts")}
-    states = _states(site)
+    states = site.states()
     from tests.integration.conftest import Site
 
     calm_folder = site.folder / "calm"
@@ -141,19 +141,9 @@ def test_killed_workers_lose_and_double_nothing(site, data_root):
         done = calm.command(*arguments)
         assert done.returncode == 0, done.stdout
         assert {Alert.model_validate_json(r.value).id for r in calm.read("alerts")} == disturbed
-        assert _states(calm) == states
+        assert calm.states() == states
     finally:
         calm.close()
-
-
-def _states(site):
-    """Every patient's stored measurements and alert episodes."""
-    link = redis.Redis.from_url(site.stack.redis_url)
-    found = {}
-    for key in link.scan_iter(match=f"{{ww:{site.prefix}:*patient:*"):
-        summary = orjson.loads(link.hget(key, "summary"))
-        found[summary["patient"]] = (link.hget(key, "observations"), summary["policy"], summary["newest_event"])
-    return found
 
 
 def test_lost_redis_is_rebuilt_from_kafka_silently(site):
@@ -164,12 +154,12 @@ def test_lost_redis_is_rebuilt_from_kafka_silently(site):
     worker.terminate()
     assert worker.wait(timeout=30) == 0
     site.workers.remove(worker)
-    before = _states(site)
+    before = site.states()
     link = redis.Redis.from_url(site.stack.redis_url)
     for key in link.scan_iter(match=f"{{ww:{site.prefix}:*"):
         link.delete(key)
     site.start("fusion", WARDWATCH_SCORE="each")
-    eventually(lambda: _states(site) == before, "the state is rebuilt")
+    eventually(lambda: site.states() == before, "the state is rebuilt")
     assert len(site.read("risk")) == 20
 
 
@@ -185,7 +175,7 @@ def test_an_event_on_the_wrong_partition_reaches_its_patient(site):
     producer.close()
 
     def all_eight():
-        states = _states(site)
+        states = site.states()
         return "p1" in states and len(states["p1"][0]) == 2 + 8 * 25
 
     eventually(all_eight, "all eight measurements are in one state")
@@ -268,7 +258,7 @@ def test_a_patient_whose_data_falls_silent_raises_a_technical_alarm_once(site):
 
 
 def test_a_worker_without_kafka_still_ends_when_told(tmp_path):
-    """SIGTERM while the broker is gone: the process ends within its deadline, and commits nothing."""
+    """SIGTERM while the broker is gone: the process ends within its deadline."""
     from streaming import agent
     from tests.integration.conftest import Site
 
