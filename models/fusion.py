@@ -91,8 +91,9 @@ class SelfAttentionFusion(Fusion):
     def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
         x_BSD = self.prepared(tokens, present, age_h)
         x_BND = torch.cat([self.cls.expand(x_BSD.shape[0], -1, -1), x_BSD], 1)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x_BND = block(x_BND)
+        x_BND = self.blocks[-1](x_BND, queries=1)
         return self.head(x_BND[:, 0])
 
 

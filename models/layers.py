@@ -15,9 +15,12 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x_BND: Tensor, bias_BN: Tensor | None) -> Tensor:
+    def forward(self, x_BND: Tensor, bias_BN: Tensor | None, queries: int | None = None) -> Tensor:
+        """What the first `queries` tokens gather from all (None: every token)."""
         b, n, d = x_BND.shape
         q, k, v = self.qkv(x_BND).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        if queries is not None:
+            q, n = q[:, :, :queries], queries
         scores = torch.matmul(q, k.transpose(-1, -2)) * (d // self.heads) ** -0.5
         if bias_BN is not None:
             scores = scores + bias_BN[:, None, None, :]
@@ -37,6 +40,8 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BND: Tensor, bias_BN: Tensor | None = None) -> Tensor:
-        x_BND = x_BND + self.dropout(self.attention(self.norm1(x_BND), bias_BN))
+    def forward(self, x_BND: Tensor, bias_BN: Tensor | None = None, queries: int | None = None) -> Tensor:
+        """With `queries`, only so many tokens are carried on: a last block need not compute what nobody reads."""
+        mixed = self.attention(self.norm1(x_BND), bias_BN, queries)
+        x_BND = (x_BND if queries is None else x_BND[:, :queries]) + self.dropout(mixed)
         return x_BND + self.dropout(self.feed(self.norm2(x_BND)))

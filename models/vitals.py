@@ -35,6 +35,7 @@ class VitalsEncoder(nn.Module):
         x_BND = torch.cat([summary_B1D, steps_BTD], 1)
         empty_BT = (mask.sum(-1) == 0).float()  # hours without a measurement are not attended to
         bias_BN = torch.cat([torch.zeros_like(empty_BT[:, :1]), empty_BT * -1e4], 1)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x_BND = block(x_BND, bias_BN)
+        x_BND = self.blocks[-1](x_BND, bias_BN, queries=1)
         return self.norm(x_BND[:, 0])

@@ -21,6 +21,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.utils.futures import notify
 
+from streaming.fetch_sessions import FetchSessions
 from streaming.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class OneLoopConsumer(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._partition_assignment_strategy = (RangePartitionAssignor,)
+        consumer._client = FetchSessions(consumer._client)
         return consumer
 
 

@@ -72,9 +72,9 @@ class Observations:
         if at < len(entries) and entries["key"][at] == entry["key"][0]:
             if _order(entries[at]) >= _order(entry[0]):
                 return self
-            entries = np.concatenate([entries[:at], entry, entries[at + 1 :]])
+            entries = _placed(entries, at, entry, over=1)
         else:
-            entries = np.concatenate([entries[:at], entry, entries[at:]])
+            entries = _placed(entries, at, entry, over=0)
         if at == len(entries) - 1:  # the newest time moved: expire what fell out of history
             first = int(entries["key"].searchsorted((write.time_ms - RETENTION_MS + 1) << _SIGNAL_BITS))
             entries = entries[first:]
@@ -86,16 +86,17 @@ class Observations:
         if at < len(kept) and int(kept["key"][at]) & 0xFF == write.signal:
             if (int(kept["key"][at]), *_order(kept[at])) >= (int(entry["key"][0]), *_order(entry[0])):
                 return self
-            return Observations(self.entries, np.concatenate([kept[:at], entry, kept[at + 1 :]]))
-        return Observations(self.entries, np.concatenate([kept[:at], entry, kept[at:]]))
+            return Observations(self.entries, _placed(kept, at, entry, over=1))
+        return Observations(self.entries, _placed(kept, at, entry, over=0))
 
     def _valid(self) -> NDArray[np.void]:
-        return self.entries[self.entries["rank"] != RETRACTED_RANK]
+        stands = self.entries["rank"] != RETRACTED_RANK
+        return self.entries if stands.all() else self.entries[stands]
 
     @property
     def count(self) -> int:
         """Measurements in history, retracted and static ones not counted."""
-        return int(np.count_nonzero(self.entries["rank"] != RETRACTED_RANK))
+        return len(self._valid())
 
     @property
     def newest_ms(self) -> int | None:
@@ -109,15 +110,18 @@ class Observations:
         if not len(valid):
             return None
         anchor = int(valid["key"][-1]) >> _SIGNAL_BITS
-        merged = np.concatenate([self.static, valid]) if len(self.static) else valid
-        key = merged["key"]
-        return build_window(key >> _SIGNAL_BITS, key & 0xFF, merged["value"].copy(), anchor)
+        key = np.concatenate([self.static["key"], valid["key"]])
+        value = np.concatenate([self.static["value"], valid["value"]])
+        return build_window(key >> _SIGNAL_BITS, key & 0xFF, value, anchor)
 
     def latest(self) -> dict[int, tuple[int, float]]:
         """Per signal its newest standing (time in ms, value in canonical units)."""
         found: dict[int, tuple[int, float]] = {}
         for source in (self.static, self._valid()):
-            for key, value in zip(source["key"].tolist(), source["value"].tolist(), strict=True):
+            newest = np.full(len(SIGNALS), -1)
+            newest[source["key"] & 0xFF] = np.arange(len(source))  # of repeated indices NumPy keeps the last
+            chosen = source[newest[newest >= 0]]
+            for key, value in zip(chosen["key"].tolist(), chosen["value"].tolist(), strict=True):
                 found[key & 0xFF] = (key >> _SIGNAL_BITS, value)
         return found
 
@@ -132,6 +136,13 @@ class Observations:
             entries=np.frombuffer(data[middle:], ENTRY),
             static=np.frombuffer(data[2:middle], ENTRY),
         )
+
+
+def _placed(entries: NDArray[np.void], at: int, entry: NDArray[np.void], over: int) -> NDArray[np.void]:
+    """A copy with `entry` at `at`, over so many old ones (0 or 1). `np.concatenate` promotes dtypes field by field."""
+    made = np.empty(len(entries) + 1 - over, ENTRY)
+    made[:at], made[at], made[at + 1 :] = entries[:at], entry[0], entries[at + over :]
+    return made
 
 
 def _order(entry: np.void) -> tuple[int, int, int, float]:

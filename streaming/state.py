@@ -117,19 +117,20 @@ def apply(state: PatientState, event: Event) -> PatientState:
             return state
         offsets = {**offsets, event.kind: event.offset}
     newest_event = max(state.newest_event_ms, _newest_time(event))
+    encounter, encounter_version = state.encounter, state.encounter_version
+    told = (0, event.recorded_ms, event.version)
+    if event.encounter is not None and (told, event.encounter) > (encounter_version, encounter or ""):
+        encounter, encounter_version = event.encounter, told
     changed = replace(
         state,
         offsets=offsets,
         newest_event_ms=newest_event,
         newest_recorded_ms=max(state.newest_recorded_ms, event.recorded_ms, newest_event),
+        encounter=encounter,
+        encounter_version=encounter_version,
+        **_changes(state, event),
     )
-    encounter_version = (0, event.recorded_ms, event.version)
-    if event.encounter is not None and (encounter_version, event.encounter) > (
-        state.encounter_version,
-        state.encounter or "",
-    ):
-        changed = replace(changed, encounter=event.encounter, encounter_version=encounter_version)
-    return _expire(_apply_data(changed, event))
+    return _expire(changed)
 
 
 def _newest_time(event: Event) -> int:
@@ -138,7 +139,8 @@ def _newest_time(event: Event) -> int:
     return event.time_ms
 
 
-def _apply_data(state: PatientState, event: Event) -> PatientState:
+def _changes(state: PatientState, event: Event) -> dict[str, Any]:
+    """The part of the state that the event's data touches, by field name."""
     match event.data:
         case Measurements(rank, items):
             observations = state.observations
@@ -146,18 +148,18 @@ def _apply_data(state: PatientState, event: Event) -> PatientState:
                 observations = observations.put(
                     Write(item.signal, item.time_ms, item.value, rank, event.recorded_ms, event.version)
                 )
-            return replace(state, observations=observations)
+            return {"observations": observations}
         case ObservationRetracted(code=code, time=time):
             write = Write(by_loinc[code], to_ms(time), 0.0, RETRACTED_RANK, event.recorded_ms, event.version)
-            return replace(state, observations=state.observations.put(write))
+            return {"observations": state.observations.put(write)}
         case Note(note_id=note_id, text=text):
-            return _put_note(state, note_id, _note(event, ORIGINAL, text))
+            return {"notes": _put_note(state.notes, note_id, _note(event, ORIGINAL, text))}
         case NoteAmended(note_id=note_id, text=text):
-            return _put_note(state, note_id, _note(event, AMENDED, text))
+            return {"notes": _put_note(state.notes, note_id, _note(event, AMENDED, text))}
         case NoteRetracted(note_id=note_id):
-            return _put_note(state, note_id, _note(event, RETRACTED, ""))
+            return {"notes": _put_note(state.notes, note_id, _note(event, RETRACTED, ""))}
         case EncodedScan() as scan:
-            return _put_scan(state, event, scan)
+            return {"scans": _put_scan(state.scans, event, scan)}
         case _:
             raise ValueError(f"{event.kind} events do not reach the patient's state")
 
@@ -166,14 +168,14 @@ def _note(event: Event, rank: int, text: str) -> NoteEntry:
     return NoteEntry(event.time_ms, (rank, event.recorded_ms, event.version), text[:TEXT_KEPT])
 
 
-def _put_note(state: PatientState, note_id: str, note: NoteEntry) -> PatientState:
-    held = state.notes.get(note_id)
+def _put_note(notes: Mapping[str, NoteEntry], note_id: str, note: NoteEntry) -> Mapping[str, NoteEntry]:
+    held = notes.get(note_id)
     if held is not None and (held.version, held.time_ms, held.text) >= (note.version, note.time_ms, note.text):
-        return state
-    return replace(state, notes={**state.notes, note_id: note})
+        return notes
+    return {**notes, note_id: note}
 
 
-def _put_scan(state: PatientState, event: Event, scan: EncodedScan) -> PatientState:
+def _put_scan(scans: Mapping[str, ScanEntry], event: Event, scan: EncodedScan) -> Mapping[str, ScanEntry]:
     entry = ScanEntry(
         series_uid=scan.series_uid,
         time_ms=event.time_ms,
@@ -183,10 +185,10 @@ def _put_scan(state: PatientState, event: Event, scan: EncodedScan) -> PatientSt
         encoder=scan.encoder,
         embedding=scan.embedding,
     )
-    held = state.scans.get(scan.instance_uid)
+    held = scans.get(scan.instance_uid)
     if held is not None and (held.version, held.content_sha256) >= (entry.version, entry.content_sha256):
-        return state
-    return replace(state, scans={**state.scans, scan.instance_uid: entry})
+        return scans
+    return {**scans, scan.instance_uid: entry}
 
 
 def _expire(state: PatientState) -> PatientState:

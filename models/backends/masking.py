@@ -10,22 +10,27 @@ from models.window import MODALITIES, SLOTS
 _OF_MODALITY = np.array([[slot == name for slot in SLOTS] for name in MODALITIES], np.float32)  # [M, S]
 
 
-def masked_rows(tokens: F32, present: F32, age_h: F32) -> tuple[F32, F32, F32]:
-    """[(1 + M) * B, ...]: every row as it is, then once for each modality with that modality masked."""
-    variants = np.concatenate([present[None], present[None] * (1 - _OF_MODALITY[:, None])])
-    times = len(MODALITIES) + 1
+Masked = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Of each masked row: the row it was made from, and the modality that was masked in it."""
+
+
+def masked_rows(tokens: F32, present: F32, age_h: F32) -> tuple[F32, F32, F32, Masked]:
+    """[B + masked, ...]: every row as it is, then once for each modality it has with that modality masked."""
+    row, modality = np.nonzero(present @ _OF_MODALITY.T)
     return (
-        np.tile(tokens, (times, 1, 1)),
-        variants.reshape(-1, len(SLOTS)).astype(np.float32),
-        np.tile(age_h, (times, 1)),
+        np.concatenate([tokens, tokens[row]]),
+        np.concatenate([present, present[row] * (1 - _OF_MODALITY[modality])]),
+        np.concatenate([age_h, age_h[row]]),
+        (row, modality),
     )
 
 
-def to_fused(logits: NDArray[np.float32], rows: int, present: F32, calibration: Calibration) -> Fused:
-    """Logits [(1 + M) * B, C] of `masked_rows` as calibrated probabilities and contributions."""
-    shaped = logits.reshape(len(MODALITIES) + 1, rows, -1)
-    probability = calibration.probability(shaped)
-    low, high = calibration.interval(shaped[0])
-    here = (present @ _OF_MODALITY.T) > 0  # [B, M]
-    contribution = np.moveaxis(probability[0] - probability[1:], 0, -1) * here[:, None, :]
-    return Fused(probability[0], low, high, contribution.astype(np.float32))
+def to_fused(logits: NDArray[np.float32], masked: Masked, calibration: Calibration) -> Fused:
+    """Logits [B + masked, C] of `masked_rows` as calibrated probabilities and contributions."""
+    row, modality = masked
+    rows = len(logits) - len(row)
+    probability = calibration.probability(logits)
+    low, high = calibration.interval(logits[:rows])
+    contribution = np.zeros((rows, logits.shape[1], len(MODALITIES)), np.float32)
+    contribution[row, :, modality] = probability[row] - probability[rows:]
+    return Fused(probability[:rows], low, high, contribution)

@@ -48,9 +48,9 @@ class OnnxPredictor:
         return self._run("scans", pixels=np.ascontiguousarray(pixels[:, None]), kind=one_hot(kinds))
 
     def fuse(self, tokens: F32, present: F32, age_h: F32) -> Fused:
-        all_tokens, all_present, all_ages = masked_rows(tokens, present, age_h)
+        all_tokens, all_present, all_ages, masked = masked_rows(tokens, present, age_h)
         logits = self._run("fusion", tokens=all_tokens, present=all_present, age_h=all_ages)
-        return to_fused(logits, len(tokens), present, self._calibration)
+        return to_fused(logits, masked, self._calibration)
 
     def _run(self, part: str, **inputs: np.ndarray) -> F32:
         return self._sessions[part].run(None, inputs)[0]

@@ -39,8 +39,8 @@ class TorchPredictor:
         return self._run(self._network.scans, pixels[:, None], one_hot(kinds))
 
     def fuse(self, tokens: F32, present: F32, age_h: F32) -> Fused:
-        logits = self._run(self._network.fusion, *masked_rows(tokens, present, age_h))
-        return to_fused(logits, len(tokens), present, self._calibration)
+        *inputs, masked = masked_rows(tokens, present, age_h)
+        return to_fused(self._run(self._network.fusion, *inputs), masked, self._calibration)
 
     def _run(self, part: torch.nn.Module, *inputs: np.ndarray) -> F32:
         with torch.inference_mode():

@@ -39,11 +39,13 @@ def _finish(running: subprocess.Popen[str], report: Path) -> dict:
     return orjson.loads(report.read_bytes())
 
 
-def _kill_along(site: Site, worker, roles: tuple[str, ...], running, total: int, env: dict[str, str]) -> list[int]:
-    """Kills at a quarter, half and three quarters of the expected scores; gives the scores published by then."""
+def _kill_along(
+    site: Site, worker, roles: tuple[str, ...], running, kind: str, total: int, env: dict[str, str]
+) -> list[int]:
+    """Kills when a quarter, half and three quarters of `total` records lie on topic `kind`; gives the scores by then."""
     at = []
     for share in range(1, KILLS + 1):
-        while _count(site, "risk") < share * total / (KILLS + 1):
+        while _count(site, kind) < share * total / (KILLS + 1):
             assert running.poll() is None, "the replay ended before the kills"
             time.sleep(0.1)
         at.append(_count(site, "risk"))
@@ -85,7 +87,7 @@ def test_whole_mimic_each_event_by_itself(site, stack, data_root, tmp_path):
         calm.close()
     worker = {"fusion": site.start("fusion", **env)}
     running, report = _replay(site, arguments)
-    killed_at = _kill_along(site, worker, ("fusion",), running, undisturbed["counts"]["risk"], env)
+    killed_at = _kill_along(site, worker, ("fusion",), running, "risk", undisturbed["counts"]["risk"], env)
     counts = _finish(running, report)["counts"]
     alerts, states = (_alerts(calm), _alerts(site)), (calm.states(), site.states())
     verdict = _verify(site)
@@ -104,12 +106,12 @@ def test_whole_mimic_each_event_by_itself(site, stack, data_root, tmp_path):
 def test_default_mode_with_notes_and_scans(site, data_root):
     """The default setting, all three modalities, both workers killed: the run's own history holds."""
     arguments = [
-        "mimic3", "--root", str(data_root / "mimic3_demo"), "--limit", "40000", "--rate", "1500",
+        "mimic3", "--root", str(data_root / "mimic3_demo"), "--limit", "40000", "--rate", "600",
         "--notes", str(data_root / "eicu_demo"), "--scans", str(data_root / "dicom"),
     ]  # fmt: skip
     worker = {role: site.start(role, WARDWATCH_INSTANCE=role) for role in ("fusion", "imaging")}
     running, report = _replay(site, arguments)
-    killed_at = _kill_along(site, worker, ("fusion", "imaging"), running, 16_000, {})
+    killed_at = _kill_along(site, worker, ("fusion", "imaging"), running, "vitals", 38_000, {})
     counts = _finish(running, report)["counts"]
     verdict = _verify(site)
     _write("default_with_notes_and_scans", {"kills_after_scores": killed_at, "disturbed": counts, "verify": verdict})
