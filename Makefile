@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BASE := .venv
 FULL := .venv-test
+PEERS := .venv-bench
 
-.PHONY: help demo test faults lock schemas train clean
+.PHONY: help demo test faults bench lock schemas train clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -23,6 +24,13 @@ $(BASE)/.installed: requirements/base.lock requirements/uv.lock pyproject.toml
 	$(BASE)/bin/uv pip install -q --python $(BASE)/bin/python --no-deps --build-constraint requirements/build.lock --editable .
 	touch $@
 
+$(PEERS)/.installed: requirements/bench.lock requirements/uv.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.lock
+	$(PEERS)/bin/uv pip sync -q --python $(PEERS)/bin/python --require-hashes requirements/bench.lock requirements/uv.lock
+	$(PEERS)/bin/uv pip install -q --python $(PEERS)/bin/python --no-deps --build-constraint requirements/build.lock --editable .
+	touch $@
+
 $(FULL)/.installed: requirements/all.lock requirements/uv.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(FULL)
 	$(FULL)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.lock
@@ -30,9 +38,15 @@ $(FULL)/.installed: requirements/all.lock requirements/uv.lock pyproject.toml
 	$(FULL)/bin/uv pip install -q --python $(FULL)/bin/python --no-deps --build-constraint requirements/build.lock --editable .
 	touch $@
 
+bench: $(PEERS)/.installed  ## latency beside a bare Faust agent, a bare aiokafka loop and Quix Streams; writes benchmarks/latency.json
+	eval "$$($(PEERS)/bin/wardwatch up --data-dir .wardwatch/bench)" && \
+	{ $(PEERS)/bin/wardwatch bench latency --json benchmarks/latency.json; status=$$?; \
+	$(PEERS)/bin/wardwatch down --data-dir .wardwatch/bench; exit $$status; }
+
 lock:  ## compile requirements/*.lock again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/base.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra train --extra test --constraint requirements/pins.txt pyproject.toml -o requirements/all.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra bench pyproject.toml -o requirements/bench.lock
 	echo uv | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements/uv.lock
 	printf 'setuptools>=77\nwheel\n' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements/build.lock
 
@@ -46,4 +60,4 @@ train: $(FULL)/.installed  ## train models/reference again from the open data
 	$(FULL)/bin/wardwatch train reference --data $${WARDWATCH_DATA:-../shared/data} --out models/reference
 
 clean:  ## remove environments and local data
-	rm -rf $(BASE) $(FULL) .wardwatch
+	rm -rf $(BASE) $(FULL) $(PEERS) .wardwatch

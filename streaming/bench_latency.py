@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,12 @@ from streaming.latency import machine
 from streaming.settings import Settings
 
 PATIENTS = 100
-PEERS = ("faust", "aiokafka")
-WARM_UP_S = 3.0
+PEERS = tuple(name for name in ("faust", "aiokafka", "quixstreams") if find_spec(name))
+"""The comparators that are installed."""
+
+WARM_UP_S = 15.0
+"""Each system's traffic before its first round: the broker's JVM still compiles its paths in a run's first seconds."""
+
 DRAIN_S = 20.0
 
 
@@ -57,7 +62,7 @@ def measure(
                         continue
                     p50, p99 = np.percentile(values, [50, 99])
                     runs.append({"rate": rate, "name": name, "p50": float(p50), "p99": float(p99), "n": len(values)})
-                    report(f"{rate}/s  {name:<10} p50 {p50:6.2f} ms  p99 {p99:7.2f} ms")
+                    report(f"{rate}/s  {name:<11} p50 {p50:6.2f} ms  p99 {p99:7.2f} ms")
     finally:
         for child in children:
             child.terminate()

@@ -1,6 +1,6 @@
 """The bare comparators of `wardwatch bench latency`: each takes an event from one topic and sends it to another.
 
-Run as `python -m streaming.bench_peers faust|aiokafka BOOTSTRAP SOURCE SINK`; they do nothing else, and guarantee less.
+Run as `python -m streaming.bench_peers PEER BOOTSTRAP SOURCE SINK`; they do nothing else, and guarantee less.
 """
 
 import asyncio
@@ -61,6 +61,24 @@ def run_aiokafka(bootstrap: str, source: str, sink: str) -> None:
     asyncio.run(main())
 
 
+def run_quixstreams(bootstrap: str, source: str, sink: str) -> None:
+    """A Quix Streams pipeline that does nothing, as its documentation shows it."""
+    from quixstreams import Application
+
+    app = Application(
+        broker_address=bootstrap,
+        consumer_group=f"peer-quixstreams-{source}",
+        auto_offset_reset="earliest",
+        auto_create_topics=False,
+        state_dir=tempfile.mkdtemp(),
+        loglevel=None,
+    )
+    raw = {"key_serializer": "bytes", "value_serializer": "bytes"}
+    incoming = app.topic(source, key_deserializer="bytes", value_deserializer="bytes")
+    app.dataframe(incoming).to_topic(app.topic(sink, **raw))
+    app.run()
+
+
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    {"faust": run_faust, "aiokafka": run_aiokafka}[sys.argv[1]](*sys.argv[2:5])
+    {"faust": run_faust, "aiokafka": run_aiokafka, "quixstreams": run_quixstreams}[sys.argv[1]](*sys.argv[2:5])

@@ -22,6 +22,7 @@ COMMANDS = {
     "dead-letters": ("dead_letters", "list refused events, or send them in again"),
     "verify": ("verify", "check a run's history from the topics alone"),
     "train": ("train", "train a model from a named recipe"),
+    "evaluate": ("evaluate", "measure an artifact on a data set's labelled stays"),
     "bench": ("bench", "measure the live path beside bare clients"),
     "doctor": ("doctor", "check Kafka, Redis, topics, model and clock"),
 }

@@ -1,6 +1,6 @@
-"""AUROC, AUPRC, Brier and ECE with bootstrap 95 % intervals over rows."""
+"""AUROC, AUPRC, Brier, ECE and an operating point with bootstrap 95 % intervals over rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,37 @@ METRICS: dict[str, Callable[[Array, Array], float]] = {
 }
 
 
-def evaluate(label: Array, probability: Array, seed: int = 0, rounds: int = 500) -> dict[str, object]:
+def operating_point(label: Array, probability: Array, threshold: float) -> dict[str, object]:
+    """Accuracy, precision, recall, F1 and the 2012 challenge's score 1 (the lesser of recall and precision), when all
+    at or above `threshold` are called positive."""
+
+    def of(name: str) -> Callable[[Array, Array], float]:
+        def metric(truth: Array, score: Array) -> float:
+            called = score >= threshold
+            hit = float((called & (truth == 1)).sum())
+            precision, recall = hit / max(1, called.sum()), hit / truth.sum()
+            return {
+                "accuracy": float((called == (truth == 1)).mean()),
+                "precision": precision,
+                "recall": recall,
+                "f1": 2 * precision * recall / max(1e-12, precision + recall),
+                "score1": min(precision, recall),
+            }[name]
+
+        return metric
+
+    names = ("accuracy", "precision", "recall", "f1", "score1")
+    found = evaluate(label, probability, metrics={name: of(name) for name in names})
+    return found | {"threshold": threshold}
+
+
+def evaluate(
+    label: Array,
+    probability: Array,
+    seed: int = 0,
+    rounds: int = 500,
+    metrics: Mapping[str, Callable[[Array, Array], float]] = METRICS,
+) -> dict[str, object]:
     """`{metric: {"value", "low", "high"}, "n", "positives"}`; a metric that needs both classes is left out without."""
     found: dict[str, object] = {"n": len(label), "positives": int(label.sum())}
     if not 0 < label.sum() < len(label):
@@ -34,7 +64,7 @@ def evaluate(label: Array, probability: Array, seed: int = 0, rounds: int = 500)
     rng = np.random.default_rng(seed)
     draws = [rng.integers(0, len(label), len(label)) for _ in range(rounds)]
     draws = [rows for rows in draws if 0 < label[rows].sum() < len(rows)]
-    for name, metric in METRICS.items():
+    for name, metric in metrics.items():
         spread = [metric(label[rows], probability[rows]) for rows in draws]
         low, high = np.quantile(spread, [0.025, 0.975])
         found[name] = {"value": float(metric(label, probability)), "low": float(low), "high": float(high)}

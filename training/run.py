@@ -1,6 +1,5 @@
 """One training run from a recipe's name to an artifact on disk, its card filled."""
 
-import hashlib
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -16,7 +15,7 @@ from training.dataset import build
 from training.export import export
 from training.loop import CONDITIONS, train
 from training.recipes import RECIPES
-from training.sources import FOLDERS, READERS
+from training.sources import FOLDERS, READERS, data_hash
 
 LIMITS = (
     "Research software, no medical device; not validated prospectively.",
@@ -55,7 +54,7 @@ def run(name: str, root: Path, out: Path, seed: int | None, report: Callable[[st
         "recipe": asdict(recipe),
         "epochs": trained.epochs,
         "metrics": trained.metrics,
-        "data_sha256": {source: _data_hash(root / FOLDERS[source]) for source in recipe.sources},
+        "data_sha256": {source: data_hash(root / FOLDERS[source]) for source in recipe.sources},
         "licences": {
             "physionet2012": "ODC-BY 1.0",
             "eicu": "ODbL 1.0",
@@ -72,13 +71,3 @@ def run(name: str, root: Path, out: Path, seed: int | None, report: Callable[[st
         auroc = found.get("auroc")
         if isinstance(auroc, dict):
             report(f"{task}: AUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}], n {found['n']}")
-
-
-def _data_hash(folder: Path) -> str:
-    """One SHA-256 over the names and bytes of a data set's files."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            digest.update(path.relative_to(folder).as_posix().encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

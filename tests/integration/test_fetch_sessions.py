@@ -1,0 +1,99 @@
+"""Incremental fetch sessions on the real broker: nothing is lost or read twice, and a lost session is made anew."""
+
+import asyncio
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.structs import TopicPartition
+
+from streaming.fetch_sessions import FetchSessions, IncrementalFetch, Session
+
+pytestmark = pytest.mark.integration
+
+PARTITIONS = 8
+
+
+class _Forgetful(FetchSessions):
+    """On demand believes in a session that the broker never made."""
+
+    forge = False
+
+    async def send(self, node_id, request, **options):
+        if self.forge:
+            self.forge = False
+            self._sessions[node_id] = Session(12345, 9, {})
+        return await super().send(node_id, request, **options)
+
+
+class _Wire:
+    """aiokafka's own client, counting the partitions that each fetch names."""
+
+    def __init__(self, client):
+        self._client = client
+        self.named: list[int] = []
+        self.refused = 0
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    async def send(self, node_id, request, **options):
+        response = await self._client.send(node_id, request, **options)
+        if isinstance(request, IncrementalFetch):
+            self.named.append(sum(len(partitions) for _, partitions in request.topics))
+            self.refused += bool(response.error_code)
+        return response
+
+
+def test_every_record_once_through_pauses_seeks_and_lost_sessions(site):
+    asyncio.run(_run(site))
+
+
+async def _run(site):
+    topic = site.prefix + "vitals"
+    tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+    producer = AIOKafkaProducer(bootstrap_servers=site.stack.bootstrap)
+    consumer = AIOKafkaConsumer(bootstrap_servers=site.stack.bootstrap, enable_auto_commit=False)
+    wire = _Wire(consumer._client)
+    sessions = consumer._client = _Forgetful(wire)
+    await producer.start()
+    await consumer.start()
+    consumer.assign(tps)
+    await consumer.seek_to_beginning(*tps)
+    seen: list[bytes] = []
+
+    async def read_until(count):
+        async with asyncio.timeout(20):
+            while len(seen) < count:
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    seen.extend(record.value for record in records)
+
+    async def send(first, last):
+        for number in range(first, last):
+            await producer.send_and_wait(topic, b"%d" % number, partition=number % PARTITIONS)
+
+    try:
+        await send(0, 64)
+        await read_until(64)
+        before = len(wire.named)
+        for number in range(64, 96):  # a trickle: one record a fetch
+            await send(number, number + 1)
+            await read_until(number + 1)
+        assert max(wire.named[before + 1 :]) < PARTITIONS, "a session names only what changed"
+        consumer.pause(tps[0])
+        await send(96, 104)
+        await read_until(103)
+        assert b"96" not in seen
+        consumer.resume(tps[0])
+        await read_until(104)
+        sessions.forge = True
+        await send(104, 136)
+        await read_until(136)
+        assert wire.refused == 1
+        assert sorted(map(int, seen)) == list(range(136))
+        for tp in tps:
+            consumer.seek(tp, 2)
+        await read_until(136 + 136 - 2 * PARTITIONS)
+        assert sorted(map(int, seen[136:])) == list(range(2 * PARTITIONS, 136))
+    finally:
+        await consumer.stop()
+        await producer.stop()
