@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 STOP_S = 15.0
 """A worker told to stop ends within this, even when Kafka or Redis is away: what is not committed is read again."""
 
+STUCK_S = 60.0
+"""An idle consumer asks the broker at least every 1.5 s. One that has not for so long is stuck: only a new process
+helps. Work that waits, or something that is away, is no such case."""
+WATCH_EVERY_S = 1.0
+
 
 class Worker:
     """One worker process: a Faust app, an engine, and the work."""
@@ -59,6 +64,7 @@ class Worker:
         self.engine.start()
         await self.app.start()
         crashed = asyncio.ensure_future(self.app.wait_until_stopped())
+        watching = asyncio.create_task(self._watch(), name="stuck-consumer-watch")
         try:
             await asyncio.wait({self._ended, crashed}, return_when=asyncio.FIRST_COMPLETED)
             if not self._ended.done():
@@ -67,6 +73,7 @@ class Worker:
             await self.app.stop()  # waits for what is in flight, then commits
         finally:
             crashed.cancel()
+            watching.cancel()
             await self.engine.stop()
 
     def _attach(self, names: Sequence[str]) -> None:
@@ -79,6 +86,16 @@ class Worker:
                 message = event.message
                 batch = Batch(kinds[message.topic], message.partition, message.value, time.time() * 1e3)
                 await self.engine.submit(batch, lambda message=message: self._acknowledge(message))
+
+    async def _watch(self) -> None:
+        idle_since = time.monotonic()
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            now = time.monotonic()
+            if not self.assigned or self.engine.waiting or self.engine.paused or self.app.fetches is None:
+                idle_since = now
+            elif now - max(idle_since, self.app.fetches.last_ended) > STUCK_S:
+                self._fatal(Fatal(f"the consumer has fetched nothing for {STUCK_S:.0f} s and nothing else is away"))
 
     def _acknowledge(self, message) -> None:  # type: ignore[no-untyped-def]
         self._ledger.finished(message.tp, message.offset + 1)

@@ -77,6 +77,7 @@ class Engine:
         self._published: asyncio.Queue[tuple[list[_Waiting], Any]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self.finished_batches = 0
+        self.paused = False  # something that the work needs is away
 
     def start(self) -> None:
         self._tasks = [
@@ -182,12 +183,13 @@ class Engine:
             except Unavailable as error:
                 if not was_away:
                     log.warning("paused: %s", error)
-                was_away = True
+                was_away = self.paused = True
                 self._observer.paused(str(error))
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             else:
                 if was_away:
+                    self.paused = False
                     log.warning("going on")
                     self._observer.paused(None)
                 return answer

@@ -71,7 +71,7 @@ class OneLoopConsumer(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._partition_assignment_strategy = (RangePartitionAssignor,)
-        consumer._client = FetchSessions(consumer._client)
+        consumer._client = self.app.fetches = FetchSessions(consumer._client)
         return consumer
 
 
@@ -197,7 +197,9 @@ class RawBatchSchema(faust.Schema):
 
 
 class BatchApp(faust.App):
-    """A Faust app over `BatchTransport`. `ledger` and `on_assigned` are its caller's."""
+    """A Faust app over `BatchTransport`. `ledger` and `on_assigned` are its caller's; `fetches` from the start on."""
+
+    fetches: FetchSessions | None = None
 
     def __init__(self, *args: Any, ledger: Ledger, on_assigned: OnAssigned, **kwargs: Any) -> None:
         self.batch_ledger = ledger

@@ -9,6 +9,7 @@ A partition that has data is in every response until its position moves on, so a
 rebalance in between) loses nothing. After any error the session is given up and the next fetch names everything.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,11 +69,14 @@ class IncrementalFetch(FetchRequest):
 
 
 class FetchSessions:
-    """Stands where aiokafka's consumer keeps its client."""
+    """Stands where aiokafka's consumer keeps its client. `last_ended` (monotonic s): the last fetch's end, answered or
+    failed; a consumer that lives but no longer fetches (aiokafka#1154) is known by it.
+    """
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self._sessions: dict[int, Session] = {}
+        self.last_ended = time.monotonic()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -80,6 +84,12 @@ class FetchSessions:
     async def send(self, node_id: int, request: Any, **options: Any) -> Any:
         if not isinstance(request, FetchRequest):
             return await self._client.send(node_id, request, **options)
+        try:
+            return await self._fetch(node_id, request, **options)
+        finally:
+            self.last_ended = time.monotonic()
+
+    async def _fetch(self, node_id: int, request: FetchRequest, **options: Any) -> Any:
         # Taken out, so that a fetch that fails or is cancelled leaves none behind.
         session = self._sessions.pop(node_id, Session())
         response = await self._client.send(node_id, IncrementalFetch(request, session), **options)
