@@ -1,6 +1,6 @@
-"""The loop that drains what waits into the next micro-batch while the last one is stored and published.
+"""The loop that drains what waits into the next micro-batch while earlier ones are stored and published.
 
-Owns the inbox, its back-pressure in bytes, the two batches in flight, pauses when something is away, and the end when
+Owns the inbox, its back-pressure in bytes, the batches in flight, pauses when something is away, and the end when
 something is fatal. Knows neither Faust nor what a batch means: both workers run on it.
 """
 
@@ -21,6 +21,8 @@ INBOX_BYTES = 64 << 20
 BATCH_RECORDS = 256
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
+STORED_AT_MOST = 8
+"""Batches stored while an earlier one waits for the broker's word."""
 FORGET_EVERY_S = 0.02
 """Confirmed outbox entries are cleared, and their events acknowledged, together: no reader waits for either."""
 
@@ -38,7 +40,7 @@ class Work(Protocol):
     async def take_over(self, committed: Mapping[int, Mapping[str, int | None]]) -> dict[int, dict[str, int]]: ...
     async def process(self, batches: Sequence[Batch]) -> Any: ...
     async def store(self, outcome: Any) -> None: ...
-    async def publish(self, outcome: Any) -> None: ...
+    async def publish(self, outcomes: Sequence[Any]) -> None: ...
     async def forget(self, outcomes: Sequence[Any]) -> None: ...
 
 
@@ -74,6 +76,7 @@ class Engine:
         self._room.set()
         self._gate = asyncio.Lock()
         self._settling: asyncio.Queue[tuple[list[_Waiting], Any]] = asyncio.Queue(maxsize=1)
+        self._stored: asyncio.Queue[tuple[list[_Waiting], Any, float]] = asyncio.Queue(maxsize=STORED_AT_MOST)
         self._published: asyncio.Queue[tuple[list[_Waiting], Any]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self.finished_batches = 0
@@ -82,7 +85,8 @@ class Engine:
     def start(self) -> None:
         self._tasks = [
             asyncio.create_task(self._guarded(self._compute()), name="engine-compute"),
-            asyncio.create_task(self._guarded(self._settle()), name="engine-settle"),
+            asyncio.create_task(self._guarded(self._store()), name="engine-store"),
+            asyncio.create_task(self._guarded(self._publish()), name="engine-publish"),
             asyncio.create_task(self._guarded(self._acknowledge()), name="engine-acknowledge"),
         ]
 
@@ -148,16 +152,27 @@ class Engine:
                 outcome = await self._patiently(lambda batches=batches: self._work.process(batches))
                 await self._settling.put((taken, outcome))
 
-    async def _settle(self) -> None:
+    async def _store(self) -> None:
+        """One after the other: each write names the offsets that it follows."""
         while True:
             taken, outcome = await self._settling.get()
             started = time.perf_counter()
             await self._patiently(lambda outcome=outcome: self._work.store(outcome))
             stored = time.perf_counter()
-            await self._work.publish(outcome)
             outcome.stage_ms["write"] = (stored - started) * 1e3
-            outcome.stage_ms["publish"] = (time.perf_counter() - stored) * 1e3
-            self._published.put_nowait((taken, outcome))
+            await self._stored.put((taken, outcome, stored))
+
+    async def _publish(self) -> None:
+        """All that is stored by now, in order and together: after a stall nothing queues for its own round trip."""
+        while True:
+            ready = [await self._stored.get()]
+            while not self._stored.empty():
+                ready.append(self._stored.get_nowait())
+            await self._work.publish([outcome for _, outcome, _ in ready])
+            published = time.perf_counter()
+            for taken, outcome, stored in ready:
+                outcome.stage_ms["publish"] = (published - stored) * 1e3
+                self._published.put_nowait((taken, outcome))
 
     async def _acknowledge(self) -> None:
         while True:

@@ -435,12 +435,11 @@ class Pipeline:
         """
         await asyncio.gather(*(self._store.write(write) for _, write in outcome.writes))
 
-    async def publish(self, outcome: Outcome) -> None:
-        """Step 4: the outbox, in order, then forget it."""
-        records = [OutRecord.unpack(packed) for _, write in outcome.writes for _, packed in write.outbox]
-        if not records:
-            return
-        await self._publisher.publish(records)
+    async def publish(self, outcomes: Sequence[Outcome]) -> None:
+        """Step 4: their outboxes, in order. Returns when the broker has confirmed every record."""
+        packed = [one for outcome in outcomes for _, write in outcome.writes for _, one in write.outbox]
+        if packed:
+            await self._publisher.publish([OutRecord.unpack(one) for one in packed])
 
     async def forget(self, outcomes: Sequence[Outcome]) -> None:
         """Clears the confirmed outbox entries. Safe to repeat."""
