@@ -17,26 +17,19 @@ test: $(FULL)/.installed  ## style, import rules and every test, on the real bro
 	$(FULL)/bin/lint-imports --no-cache
 	$(FULL)/bin/python -m pytest
 
-$(BASE)/.installed: requirements/base.lock requirements/uv.lock pyproject.toml
-	$(PYTHON) -m venv --clear $(BASE)
-	$(BASE)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.lock
-	$(BASE)/bin/uv pip sync -q --python $(BASE)/bin/python --require-hashes requirements/base.lock requirements/uv.lock
-	$(BASE)/bin/uv pip install -q --python $(BASE)/bin/python --no-deps --build-constraint requirements/build.lock --editable .
-	touch $@
+# A virtual environment of exactly what a lock names, and this project in it.
+define environment
+$(1)/.installed: requirements/$(2).lock requirements/uv.lock pyproject.toml
+	$$(PYTHON) -m venv --clear $(1)
+	$(1)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.lock
+	$(1)/bin/uv pip sync -q --python $(1)/bin/python --require-hashes requirements/$(2).lock requirements/uv.lock
+	$(1)/bin/uv pip install -q --python $(1)/bin/python --no-deps --build-constraint requirements/build.lock --editable .
+	touch $$@
+endef
 
-$(PEERS)/.installed: requirements/bench.lock requirements/uv.lock pyproject.toml
-	$(PYTHON) -m venv --clear $(PEERS)
-	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.lock
-	$(PEERS)/bin/uv pip sync -q --python $(PEERS)/bin/python --require-hashes requirements/bench.lock requirements/uv.lock
-	$(PEERS)/bin/uv pip install -q --python $(PEERS)/bin/python --no-deps --build-constraint requirements/build.lock --editable .
-	touch $@
-
-$(FULL)/.installed: requirements/all.lock requirements/uv.lock pyproject.toml
-	$(PYTHON) -m venv --clear $(FULL)
-	$(FULL)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.lock
-	$(FULL)/bin/uv pip sync -q --python $(FULL)/bin/python --require-hashes requirements/all.lock requirements/uv.lock
-	$(FULL)/bin/uv pip install -q --python $(FULL)/bin/python --no-deps --build-constraint requirements/build.lock --editable .
-	touch $@
+$(eval $(call environment,$(BASE),base))
+$(eval $(call environment,$(PEERS),bench))
+$(eval $(call environment,$(FULL),all))
 
 bench: $(PEERS)/.installed  ## latency beside a bare Faust agent, a bare aiokafka loop and Quix Streams; writes benchmarks/latency.json
 	eval "$$($(PEERS)/bin/wardwatch up --data-dir .wardwatch/bench)" && \
