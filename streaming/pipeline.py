@@ -51,9 +51,11 @@ class StateStore(Protocol):
 
 
 class Publishes(Protocol):
-    """Fixed: returns only when every record is confirmed by the broker; raises `Fatal` otherwise."""
+    """Fixed: keeps the order of calls; the future ends when the broker has confirmed every record of the call, with the
+    ms that this took, or with `Fatal`.
+    """
 
-    async def publish(self, records: Sequence[OutRecord]) -> None: ...
+    def publish(self, records: Sequence[OutRecord]) -> asyncio.Future[float]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class Outcome:
     """A processed batch, not yet stored."""
 
     writes: list[tuple[Session, PartitionWrite]] = field(default_factory=list)
+    records: list[OutRecord] = field(default_factory=list)
+    """What the outboxes of `writes` hold, in order."""
     counts: dict[str, int] = field(default_factory=dict)
     stage_ms: dict[str, float] = field(default_factory=dict)
 
@@ -330,6 +334,7 @@ class Pipeline:
 
         def out(session: Session, record: OutRecord) -> None:
             write_for(session).outbox.append((session.outbox_name(), record.pack()))
+            outcome.records.append(record)
 
         for one in taken:
             kind, offset = one.batch.kind, one.record.offset
@@ -421,6 +426,7 @@ class Pipeline:
             session.cache[state.patient] = changed
             alarm = reports.technical(changed, decision, self._scorer.card, self._rules.site, now_ms)
             write.outbox.append((session.outbox_name(), alarm.pack()))
+            outcome.records.append(alarm)
             write.patients[state.patient] = (changed.newest_recorded_ms, codec.encode(changed, state))
             outcome.counts["alerts:raised"] = outcome.counts.get("alerts:raised", 0) + 1
         return outcome
@@ -435,11 +441,9 @@ class Pipeline:
         """
         await asyncio.gather(*(self._store.write(write) for _, write in outcome.writes))
 
-    async def publish(self, outcomes: Sequence[Outcome]) -> None:
-        """Step 4: their outboxes, in order. Returns when the broker has confirmed every record."""
-        packed = [one for outcome in outcomes for _, write in outcome.writes for _, one in write.outbox]
-        if packed:
-            await self._publisher.publish([OutRecord.unpack(one) for one in packed])
+    def publish(self, outcome: Outcome) -> asyncio.Future[float]:
+        """Step 4: its outbox, in order, after what was published before. The future: the broker has confirmed it all."""
+        return self._publisher.publish(outcome.records)
 
     async def forget(self, outcomes: Sequence[Outcome]) -> None:
         """Clears the confirmed outbox entries. Safe to repeat."""
