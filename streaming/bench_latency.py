@@ -35,6 +35,9 @@ WARM_UP_S = 15.0
 
 DRAIN_S = 20.0
 
+_STRIDE = 7919
+"""A prime, so that every patient gets a turn and those of one moment lie far apart."""
+
 
 def measure(
     settings: Settings, rates: Sequence[int], seconds: int, rounds: int, report: Callable[[str], None]
@@ -54,7 +57,7 @@ def measure(
             for round_number in range(-1, rounds):  # round -1 warms up
                 for name in ("wardwatch", *PEERS):
                     length = WARM_UP_S if round_number < 0 else seconds
-                    values = asyncio.run(_round(settings.kafka_bootstrap, prefix, name, rate, length))
+                    values = asyncio.run(latencies(settings.kafka_bootstrap, prefix, name, rate, length))
                     for child in children:
                         if child.poll() is not None:
                             raise Fatal(f"a system under test ended with status {child.returncode}")
@@ -99,7 +102,9 @@ def _start(settings: Settings, prefix: str) -> list[subprocess.Popen[bytes]]:
     return children
 
 
-async def _round(bootstrap: str, prefix: str, name: str, rate: int, seconds: float) -> list[float]:
+async def latencies(
+    bootstrap: str, prefix: str, name: str, rate: int, seconds: float, patients: int = PATIENTS
+) -> list[float]:
     """Milliseconds from produced to received, one per event."""
     own = prefix if name == "wardwatch" else f"{prefix}{name}."
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
@@ -126,7 +131,7 @@ async def _round(bootstrap: str, prefix: str, name: str, rate: int, seconds: flo
             if ahead_s > 0:
                 await asyncio.sleep(ahead_s)
             event_id = f"{run}-{number}"
-            value, headers, key = event(event_id, number)
+            value, headers, key = event(event_id, number, patients)
             if name != "wardwatch":  # a comparator passes the value on, so the id has to be in it
                 value = value[:-1] + b',"id":"' + event_id.encode() + b'"}'
             sent[event_id] = time.perf_counter()
@@ -144,7 +149,7 @@ async def _round(bootstrap: str, prefix: str, name: str, rate: int, seconds: flo
 def event(event_id: str, number: int, patients: int = PATIENTS) -> tuple[bytes, list[tuple[str, bytes]], bytes]:
     """Value, headers and key of a heart rate of each patient in turn."""
     now_ms = time.time_ns() // 1_000_000
-    patient = f"bench-{number % patients}"
+    patient = f"bench-{number * _STRIDE % patients}"
     measured = {"code": "8867-4", "value": 60.0 + number % 60, "unit": "/min", "time": from_ms(now_ms)}
     headers = headers_for("vitals", id=event_id, source="bench", patient=patient, time_ms=now_ms, recorded_ms=now_ms)
     return orjson.dumps({"observations": [measured]}), headers, patient.encode()

@@ -95,7 +95,7 @@ async def _run(settings: Settings, prefix: str, system: System) -> dict[str, Any
         tps = await partitions_of(consumer, f"{prefix}risk")
         consumer.assign(tps)
         await consumer.seek_to_beginning(*tps)
-        await asyncio.to_thread(_wait_ready, ports, children)
+        await asyncio.to_thread(wait_ready, ports, children)
         flooding = asyncio.create_task(
             asyncio.to_thread(_flood, settings.kafka_bootstrap, f"{prefix}vitals", system.total, system.patients)
         )
@@ -123,13 +123,17 @@ def _flood(bootstrap: str, topic: str, total: int, patients: int) -> None:
 
 
 def _start(settings: Settings, prefix: str, system: System) -> tuple[list[subprocess.Popen[bytes]], list[int]]:
-    """The processes, and the health port of each worker."""
     if system.peer:
         arguments = [system.peer, settings.kafka_bootstrap, f"{prefix}vitals", f"{prefix}risk"]
         return [subprocess.Popen([sys.executable, "-m", "streaming.bench_peers", *arguments])], []
-    env = worker_environment(prefix, "each" if system.load == "scored" else "auto")
+    return start_workers(prefix, "each" if system.load == "scored" else "auto", system.workers)
+
+
+def start_workers(prefix: str, score: str, number: int) -> tuple[list[subprocess.Popen[bytes]], list[int]]:
+    """So many fusion workers, and the health port of each."""
+    env = worker_environment(prefix, score)
     command = [sys.executable, "-m", "streaming", "worker", "--role", "fusion"]
-    ports = [_free_port() for _ in range(system.workers)]
+    ports = [_free_port() for _ in range(number)]
     return [subprocess.Popen(command, env=env | {"WARDWATCH_HEALTH_PORT": str(port)}) for port in ports], ports
 
 
@@ -139,7 +143,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_ready(ports: Sequence[int], children: Sequence[subprocess.Popen[bytes]]) -> None:
+def wait_ready(ports: Sequence[int], children: Sequence[subprocess.Popen[bytes]]) -> None:
     """Until every worker owns partitions; a comparator starts on its own time, before the first tenth."""
     deadline = time.monotonic() + PATIENCE_S
     for port in ports:
@@ -195,8 +199,7 @@ async def _pace(consumer: AIOKafkaConsumer, system: System, pids: Sequence[int])
             if system.peer:
                 answered[tp.partition] = answered.get(tp.partition, 0) + len(records)
             else:
-                newest = max(orjson.loads(record.value)["offsets"]["vitals"] for record in records)
-                answered[tp.partition] = max(answered.get(tp.partition, 0), newest + 1)
+                _cover(answered, tp.partition, records)
         done = sum(answered.values())
         if began is None and done >= WARM_SHARE * system.total:
             began = now, _cpu_s(pids), done
@@ -204,6 +207,27 @@ async def _pace(consumer: AIOKafkaConsumer, system: System, pids: Sequence[int])
             started, started_cpu_s, first = began
             spent_cpu_s = max(_cpu_s(pids) - started_cpu_s, 0.01)
             return {"per_s": (done - first) / (now - started), "per_cpu_s": (done - first) / spent_cpu_s}
+
+
+async def answered_until(bootstrap: str, prefix: str, total: int) -> None:
+    """Returns when risk records cover so many vitals events of a prefix."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        tps = await partitions_of(consumer, f"{prefix}risk")
+        consumer.assign(tps)
+        await consumer.seek_to_beginning(*tps)
+        answered: dict[int, int] = {}
+        while sum(answered.values()) < total:
+            for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+                _cover(answered, tp.partition, records)
+    finally:
+        await consumer.stop()
+
+
+def _cover(answered: dict[int, int], partition: int, records: Sequence[Any]) -> None:
+    newest = max(orjson.loads(record.value)["offsets"]["vitals"] for record in records)
+    answered[partition] = max(answered.get(partition, 0), newest + 1)
 
 
 def _cpu_s(pids: Sequence[int]) -> float:

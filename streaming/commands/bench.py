@@ -1,4 +1,4 @@
-"""`wardwatch bench latency | throughput`: the live path and bare clients side by side in one run."""
+"""`wardwatch bench latency | throughput | growth`: the live path and bare clients side by side in one run."""
 
 from pathlib import Path
 
@@ -59,5 +59,22 @@ def throughput(rounds: int, out: Path | None) -> None:
     report = measure(Settings(), rounds, click.echo)
     for system, ratios in report["ratios"].items():
         click.echo(f"{system}: " + "  ".join(f"{name} {value:.2f}" for name, value in ratios.items()))
+    if out:
+        out.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+@command.command()
+@click.option("--patients", type=click.IntRange(1_000, 1_000_000), default=100_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 20), default=5, show_default=True, help="interleaved; medians count")
+@click.option("--json", "out", type=click.Path(path_type=Path), help="write runs and ratios as JSON")
+def growth(patients: int, rounds: int, out: Path | None) -> None:
+    """Latency and memory with 100 patients in state, with very many, and with long histories."""
+    import orjson
+
+    from streaming.bench_growth import measure
+
+    report = measure(Settings(), patients, rounds, click.echo)
+    for ward, ratios in report["ratios"].items():
+        click.echo(f"{ward}: " + "  ".join(f"{name} {value:.2f}" for name, value in ratios.items()))
     if out:
         out.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
