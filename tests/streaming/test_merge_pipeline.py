@@ -1,11 +1,17 @@
 """Merges through the whole sequence: who is scored, what pages, deaths in the middle, a lost store, the offline check."""
 
+from collections import defaultdict
+
 import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from streaming.envelope import Limits
 from streaming.messages import Alert, Risk
+from streaming.records import parse_record
 from tests.helpers import HOUR, NOON, SPO2
-from tests.streaming.test_merge import measured, merged, record, unmerged
+from tests.streaming.test_merge import any_records, check, measured, merged, record, unmerged
 from tests.streaming.ward import Hospital
 
 STORY = (
@@ -189,6 +195,30 @@ def test_chains_and_cycles_hold_before_the_offline_check(predictor, score):
     holds(hospital)
     hospital.run(unmerged("B", "C", NOON + 7), measured("C", 92, NOON + 8))
     assert [risks(hospital, name)[-1].merged_into for name in "ABC"] == ["B", None, "A"]
+    holds(hospital)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(any_records(), st.sampled_from([None, None, "step", "before", "stored", "published"])), max_size=14
+    ),
+    st.sampled_from(["each", "coalesce"]),
+)
+def test_any_merges_and_deaths_come_to_what_is_specified_and_hold_before_the_offline_check(predictor, story, score):
+    hospital = Hospital(predictor, score)
+    for one, dies in story:
+        hospital.send(one)
+        if dies is not None:
+            hospital.step(dies)
+        if dies not in (None, "step"):
+            hospital.start()
+    hospital.run()
+    own = defaultdict(list)
+    for kind, records in hospital.broker.topics().items():
+        for one in records if kind in ("vitals", "notes", "corrections", "encoded-scans") else ():
+            own[one.key.decode()].append(parse_record(kind, one, Limits()))
+    check(hospital.store.states(), own)
     holds(hospital)
 
 
