@@ -50,6 +50,10 @@ def _play(site, killed_at=()):
     return worker
 
 
+def _histories(site):
+    return {patient: (measured, newest) for patient, (measured, _, newest) in site.states().items()}
+
+
 def _alert_ids(site):
     return {Alert.model_validate_json(record.value).id for record in site.read("alerts")}
 
@@ -70,7 +74,7 @@ def test_a_merged_patients_events_count_as_the_others_until_the_undo(site):
     assert later.scores != joined.scores
     verdict = site.command("verify")
     assert verdict.returncode == 0, verdict.stdout
-    before, said = site.states(), len(site.read("risk")) + len(site.read("forwarded"))
+    before, said = _histories(site), [len(site.read(kind)) for kind in ("risk", "forwarded", "alerts")]
     worker.terminate()
     assert worker.wait(timeout=30) == 0
     site.workers.remove(worker)
@@ -78,8 +82,8 @@ def test_a_merged_patients_events_count_as_the_others_until_the_undo(site):
     for key in link.scan_iter(match=f"{{ww:{site.prefix}:*"):
         link.delete(key)
     site.start("fusion", **ENV)
-    eventually(lambda: site.states() == before, "the states are rebuilt after Redis was lost")
-    assert len(site.read("risk")) + len(site.read("forwarded")) == said
+    eventually(lambda: _histories(site) == before, "the histories are rebuilt after Redis was lost")
+    assert [len(site.read(kind)) for kind in ("risk", "forwarded", "alerts")] == said
 
 
 def test_workers_killed_in_a_merge_give_the_states_and_alerts_of_an_undisturbed_run(site):

@@ -384,6 +384,7 @@ def test_a_forwarded_event_keeps_its_id_times_value_and_says_whose_it_was():
         ({"ce_mergedfrom": b"A"}, "bad-attribute"),
         ({"ce_mergedfrom": b"[]"}, "bad-attribute"),
         ({"ce_mergedfrom": b'[["A", 1]]'}, "bad-attribute"),
+        ({"ce_mergedfrom": b'[["", 1, 1]]'}, "bad-attribute"),
         ({"ce_mergeorigin": b"vitals/x"}, "bad-attribute"),
         ({"ce_type": b"wardwatch.scan.v1"}, "wrong-type"),
         ({"value": b"{}"}, "bad-schema"),
