@@ -93,6 +93,8 @@ class Observations:
 
     def union(self, others: Sequence["Observations"]) -> "Observations":
         """What all their writes into one would have given; itself when the others add nothing."""
+        if not others:
+            return self
         entries = np.concatenate([self.entries, *(one.entries for one in others)])
         entries = _winners(entries, entries["key"])
         if len(entries):
