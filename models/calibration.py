@@ -25,18 +25,22 @@ class Calibration:
 
     def interval(self, logits: NDArray[np.floating]) -> tuple[F32, F32]:
         """Lower and upper end, [B, C] each; always around the probability itself."""
-        spread = np.sort(_sigmoid(logits[None] * self.scale[1:, None] + self.shift[1:, None]), axis=0)
+        # The sigmoid ascends: sorted before it, only the few numbers that a quantile lies between go through it.
+        spread = np.sort(logits[None] * self.scale[1:, None] + self.shift[1:, None], axis=0)
         low, high = _quantile(spread, 0.025), _quantile(spread, 0.975)
         middle = _sigmoid(logits * self.scale[0] + self.shift[0])
         return np.minimum(low, middle).astype(np.float32), np.maximum(high, middle).astype(np.float32)
 
 
 def _quantile(ascending: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """Linear interpolation along axis 0, as `np.quantile`, which costs several times the score itself."""
+    """Of sigmoids of `ascending`: linear interpolation along axis 0, as `np.quantile`, which costs several times the
+    score itself.
+    """
     place = share * (len(ascending) - 1)
     below = int(place)
     above = min(below + 1, len(ascending) - 1)
-    return ascending[below] + (place - below) * (ascending[above] - ascending[below])
+    lower, upper = _sigmoid(ascending[below]), _sigmoid(ascending[above])
+    return lower + (place - below) * (upper - lower)
 
 
 def _sigmoid(x: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -64,24 +64,34 @@ def measure(
                     runs.append({"rate": rate, "name": name, "p50": float(p50), "p99": float(p99), "n": len(values)})
                     report(f"{rate}/s  {name:<11} p50 {p50:6.2f} ms  p99 {p99:7.2f} ms")
     finally:
-        for child in children:
-            child.terminate()
-        for child in children:
-            try:
-                child.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        stop(children)
     return {"runs": runs, "ratios": _ratios(runs, rates), "seconds": seconds, "rounds": rounds, "machine": machine()}
 
 
-def _start(settings: Settings, prefix: str) -> list[subprocess.Popen[bytes]]:
-    env = os.environ | {
+def worker_environment(prefix: str, score: str) -> dict[str, str]:
+    """The environment of a worker under test."""
+    return os.environ | {
         "WARDWATCH_TOPIC_PREFIX": prefix,
-        "WARDWATCH_SCORE": "each",
+        "WARDWATCH_SCORE": score,
         "WARDWATCH_CLOCK": "wall",
         "WARDWATCH_LOG_LEVEL": "error",
     }
+
+
+def stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ends systems under test and waits until they are gone."""
+    for child in children:
+        child.terminate()
+    for child in children:
+        try:
+            child.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _start(settings: Settings, prefix: str) -> list[subprocess.Popen[bytes]]:
+    env = worker_environment(prefix, "each")
     children = [subprocess.Popen([sys.executable, "-m", "streaming", "worker", "--role", "fusion"], env=env)]
     for peer in PEERS:
         arguments = [peer, settings.kafka_bootstrap, f"{prefix}{peer}.vitals", f"{prefix}{peer}.risk"]
@@ -116,7 +126,7 @@ async def _round(bootstrap: str, prefix: str, name: str, rate: int, seconds: flo
             if ahead_s > 0:
                 await asyncio.sleep(ahead_s)
             event_id = f"{run}-{number}"
-            value, headers, key = _event(event_id, number)
+            value, headers, key = event(event_id, number)
             if name != "wardwatch":  # a comparator passes the value on, so the id has to be in it
                 value = value[:-1] + b',"id":"' + event_id.encode() + b'"}'
             sent[event_id] = time.perf_counter()
@@ -131,9 +141,10 @@ async def _round(bootstrap: str, prefix: str, name: str, rate: int, seconds: flo
         await producer.stop()
 
 
-def _event(event_id: str, number: int) -> tuple[bytes, list[tuple[str, bytes]], bytes]:
+def event(event_id: str, number: int, patients: int = PATIENTS) -> tuple[bytes, list[tuple[str, bytes]], bytes]:
+    """Value, headers and key of a heart rate of each patient in turn."""
     now_ms = time.time_ns() // 1_000_000
-    patient = f"bench-{number % PATIENTS}"
+    patient = f"bench-{number % patients}"
     measured = {"code": "8867-4", "value": 60.0 + number % 60, "unit": "/min", "time": from_ms(now_ms)}
     headers = headers_for("vitals", id=event_id, source="bench", patient=patient, time_ms=now_ms, recorded_ms=now_ms)
     return orjson.dumps({"observations": [measured]}), headers, patient.encode()

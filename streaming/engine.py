@@ -21,8 +21,8 @@ INBOX_BYTES = 64 << 20
 BATCH_RECORDS = 256
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
-STORED_AT_MOST = 8
-"""Batches stored while an earlier one waits for the broker's word."""
+UNCONFIRMED_AT_MOST = 64
+"""Batches stored and handed to the producer whose confirmation by the broker is due."""
 FORGET_EVERY_S = 0.02
 """Confirmed outbox entries are cleared, and their events acknowledged, together: no reader waits for either."""
 
@@ -35,12 +35,14 @@ class Outcome(Protocol):
 
 
 class Work(Protocol):
-    """What the engine runs. Fixed: `process` may be repeated after `Unavailable`, and so may `store` and `forget`."""
+    """What the engine runs. Fixed: `process` may be repeated after `Unavailable`, and so may `store` and `forget`;
+    `publish` keeps the order of its calls, and its future ends with the ms until the broker had confirmed all.
+    """
 
     async def take_over(self, committed: Mapping[int, Mapping[str, int | None]]) -> dict[int, dict[str, int]]: ...
     async def process(self, batches: Sequence[Batch]) -> Any: ...
     async def store(self, outcome: Any) -> None: ...
-    async def publish(self, outcomes: Sequence[Any]) -> None: ...
+    def publish(self, outcome: Any) -> asyncio.Future[float]: ...
     async def forget(self, outcomes: Sequence[Any]) -> None: ...
 
 
@@ -76,8 +78,9 @@ class Engine:
         self._room.set()
         self._gate = asyncio.Lock()
         self._settling: asyncio.Queue[tuple[list[_Waiting], Any]] = asyncio.Queue(maxsize=1)
-        self._stored: asyncio.Queue[tuple[list[_Waiting], Any, float]] = asyncio.Queue(maxsize=STORED_AT_MOST)
-        self._published: asyncio.Queue[tuple[list[_Waiting], Any]] = asyncio.Queue()
+        self._published: asyncio.Queue[tuple[list[_Waiting], Any, asyncio.Future[float]]] = asyncio.Queue(
+            maxsize=UNCONFIRMED_AT_MOST
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self.finished_batches = 0
         self.paused = False  # something that the work needs is away
@@ -85,8 +88,7 @@ class Engine:
     def start(self) -> None:
         self._tasks = [
             asyncio.create_task(self._guarded(self._compute()), name="engine-compute"),
-            asyncio.create_task(self._guarded(self._store()), name="engine-store"),
-            asyncio.create_task(self._guarded(self._publish()), name="engine-publish"),
+            asyncio.create_task(self._guarded(self._settle()), name="engine-settle"),
             asyncio.create_task(self._guarded(self._acknowledge()), name="engine-acknowledge"),
         ]
 
@@ -152,27 +154,14 @@ class Engine:
                 outcome = await self._patiently(lambda batches=batches: self._work.process(batches))
                 await self._settling.put((taken, outcome))
 
-    async def _store(self) -> None:
-        """One after the other: each write names the offsets that it follows."""
+    async def _settle(self) -> None:
+        """One after the other: each write names the offsets that it follows. What is stored is on its way at once."""
         while True:
             taken, outcome = await self._settling.get()
             started = time.perf_counter()
             await self._patiently(lambda outcome=outcome: self._work.store(outcome))
-            stored = time.perf_counter()
-            outcome.stage_ms["write"] = (stored - started) * 1e3
-            await self._stored.put((taken, outcome, stored))
-
-    async def _publish(self) -> None:
-        """All that is stored by now, in order and together: after a stall nothing queues for its own round trip."""
-        while True:
-            ready = [await self._stored.get()]
-            while not self._stored.empty():
-                ready.append(self._stored.get_nowait())
-            await self._work.publish([outcome for _, outcome, _ in ready])
-            published = time.perf_counter()
-            for taken, outcome, stored in ready:
-                outcome.stage_ms["publish"] = (published - stored) * 1e3
-                self._published.put_nowait((taken, outcome))
+            outcome.stage_ms["write"] = (time.perf_counter() - started) * 1e3
+            await self._published.put((taken, outcome, self._work.publish(outcome)))
 
     async def _acknowledge(self) -> None:
         while True:
@@ -180,8 +169,11 @@ class Engine:
             await asyncio.sleep(FORGET_EVERY_S)
             while not self._published.empty():
                 published.append(self._published.get_nowait())
-            await self._patiently(lambda published=published: self._work.forget([outcome for _, outcome in published]))
-            for taken, outcome in published:
+            for _, outcome, confirmed in published:
+                outcome.stage_ms["publish"] = await confirmed
+            outcomes = [outcome for _, outcome, _ in published]
+            await self._patiently(lambda outcomes=outcomes: self._work.forget(outcomes))
+            for taken, outcome, _ in published:
                 for waiting in taken:
                     waiting.done()
                 self.finished_batches += len(taken)

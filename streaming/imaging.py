@@ -111,8 +111,8 @@ class ImagingPipeline:
     async def store(self, outcome: ImagingOutcome) -> None:
         """Nothing: this worker keeps no state."""
 
-    async def publish(self, outcomes: Sequence[ImagingOutcome]) -> None:
-        await self._publisher.publish([record for outcome in outcomes for record in outcome.records])
+    def publish(self, outcome: ImagingOutcome) -> asyncio.Future[float]:
+        return self._publisher.publish(outcome.records)
 
     async def forget(self, outcomes: Sequence[ImagingOutcome]) -> None:
         """Nothing: there is no outbox to clear."""

@@ -53,9 +53,11 @@ class StateStore(Protocol):
 
 
 class Publishes(Protocol):
-    """Fixed: returns only when every record is confirmed by the broker; raises `Fatal` otherwise."""
+    """Fixed: keeps the order of calls; the future ends when the broker has confirmed every record of the call, with the
+    ms that this took, or with `Fatal`.
+    """
 
-    async def publish(self, records: Sequence[OutRecord]) -> None: ...
+    def publish(self, records: Sequence[OutRecord]) -> asyncio.Future[float]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,11 +302,9 @@ class Pipeline:
         """
         await asyncio.gather(*(self._store.write(write) for _, write in outcome.writes))
 
-    async def publish(self, outcomes: Sequence[Outcome]) -> None:
-        """Step 4: their outboxes, in order. Returns when the broker has confirmed every record."""
-        packed = [one for outcome in outcomes for _, write in outcome.writes for _, one in write.outbox]
-        if packed:
-            await self._publisher.publish([OutRecord.unpack(one) for one in packed])
+    def publish(self, outcome: Outcome) -> asyncio.Future[float]:
+        """Step 4: its outbox, in order, after what was published before. The future: the broker has confirmed it all."""
+        return self._publisher.publish(outcome.records)
 
     async def forget(self, outcomes: Sequence[Outcome]) -> None:
         """Clears the confirmed outbox entries. Safe to repeat."""

@@ -76,6 +76,8 @@ class Outcome:
     """A processed batch, not yet stored: one write a partition."""
 
     writes: list[tuple[Session, PartitionWrite]] = field(default_factory=list)
+    records: list[OutRecord] = field(default_factory=list)
+    """What the outboxes of `writes` hold, in order."""
     counts: dict[str, int] = field(default_factory=dict)
     stage_ms: dict[str, float] = field(default_factory=dict)
     _by_partition: dict[int, PartitionWrite] = field(default_factory=dict)
@@ -97,6 +99,7 @@ class Outcome:
     def out(self, session: Session, record: OutRecord) -> None:
         """One more record for the outbox."""
         self.write(session).outbox.append((session.outbox_name(), record.pack()))
+        self.records.append(record)
 
     def keep(self, session: Session, before: PatientState, after: PatientState) -> None:
         """Into the cache, and over what was stored: only what differs from `before`, when that was stored."""

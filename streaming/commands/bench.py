@@ -1,4 +1,4 @@
-"""`wardwatch bench latency`: the live path and bare clients side by side in one run."""
+"""`wardwatch bench latency | throughput`: the live path and bare clients side by side in one run."""
 
 from pathlib import Path
 
@@ -43,5 +43,21 @@ def latency(rates: tuple[int, ...], seconds: int, rounds: int, out: Path | None)
     report = measure(Settings(), rates, seconds, rounds, click.echo)
     for rate, ratios in report["ratios"].items():
         click.echo(f"{rate} events/s: " + "  ".join(f"{name} {value:.2f}" for name, value in ratios.items()))
+    if out:
+        out.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+@command.command()
+@click.option("--rounds", type=click.IntRange(1, 20), default=5, show_default=True, help="interleaved; medians count")
+@click.option("--json", "out", type=click.Path(path_type=Path), help="write runs and ratios as JSON")
+def throughput(rounds: int, out: Path | None) -> None:
+    """Saturation: events that wait are taken as fast as they can be, one and two workers, beside bare clients."""
+    import orjson
+
+    from streaming.bench_throughput import measure
+
+    report = measure(Settings(), rounds, click.echo)
+    for system, ratios in report["ratios"].items():
+        click.echo(f"{system}: " + "  ".join(f"{name} {value:.2f}" for name, value in ratios.items()))
     if out:
         out.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
