@@ -5,6 +5,7 @@ because a write either wins or loses by its own attributes (status, recorded tim
 and because what expires is decided by the newest time ever written.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,7 @@ RETENTION_MS = HOURS * HOUR_MS
 
 RETRACTED_RANK = 255
 _SIGNAL_BITS = 8
+_FARTHEST_MS = 1 << 48  # from 1970, some 8,900 years
 
 ENTRY = np.dtype(
     [("key", "<i8"), ("recorded", "<i8"), ("value", "<f4"), ("version", "<u4"), ("rank", "u1")],
@@ -89,6 +91,22 @@ class Observations:
             return Observations(self.entries, _placed(kept, at, entry, over=1))
         return Observations(self.entries, _placed(kept, at, entry, over=0))
 
+    def union(self, others: Sequence["Observations"]) -> "Observations":
+        """What all their writes into one would have given; itself when the others add nothing."""
+        if not others:
+            return self
+        entries = np.concatenate([self.entries, *(one.entries for one in others)])
+        entries = _winners(entries, entries["key"])
+        if len(entries):
+            newest = int(entries["key"][-1]) >> _SIGNAL_BITS
+            first = int(entries["key"].searchsorted((newest - RETENTION_MS + 1) << _SIGNAL_BITS))
+            entries = entries[first:]
+        static = np.concatenate([self.static, *(one.static for one in others)])
+        static = _winners(static, static["key"] & 0xFF)
+        if entries.tobytes() == self.entries.tobytes() and static.tobytes() == self.static.tobytes():
+            return self
+        return Observations(entries, static)
+
     def _valid(self) -> NDArray[np.void]:
         stands = self.entries["rank"] != RETRACTED_RANK
         return self.entries if stands.all() else self.entries[stands]
@@ -137,12 +155,40 @@ class Observations:
             static=np.frombuffer(data[2:middle], ENTRY),
         )
 
+    @classmethod
+    def unpack_checked(cls, data: bytes) -> "Observations":
+        """What `pack` gave, when it comes from elsewhere than this worker's own store.
+
+        Raises:
+            ValueError: it cannot be such.
+        """
+        count = int.from_bytes(data[:2], "little")
+        if len(data) < 2 or (len(data) - 2) % ENTRY.itemsize or 2 + count * ENTRY.itemsize > len(data):
+            raise ValueError("not packed measurements")
+        found = cls.unpack(data)
+        for entries, static in ((found.entries, False), (found.static, True)):
+            signals = entries["key"] & 0xFF
+            group = signals if static else entries["key"]
+            known = (signals < len(SIGNALS)).all() and (np.isin(signals, list(STATIC)) == static).all()
+            if not known or (group[1:] <= group[:-1]).any():
+                raise ValueError("measurements are of no known signal, or not in order")
+            if not np.isfinite(entries["value"]).all() or (np.abs(entries["key"] >> _SIGNAL_BITS) > _FARTHEST_MS).any():
+                raise ValueError("a measurement is no number, or of no year")
+        return found
+
 
 def _placed(entries: NDArray[np.void], at: int, entry: NDArray[np.void], over: int) -> NDArray[np.void]:
     """A copy with `entry` at `at`, over so many old ones (0 or 1). `np.concatenate` promotes dtypes field by field."""
     made = np.empty(len(entries) + 1 - over, ENTRY)
     made[:at], made[at], made[at + 1 :] = entries[:at], entry[0], entries[at + over :]
     return made
+
+
+def _winners(entries: NDArray[np.void], group: NDArray[np.int64]) -> NDArray[np.void]:
+    """Of the entries of each group the one that decides, by time and then by `_order`; sorted by group."""
+    order = np.lexsort([entries[name] for name in ("value", "version", "recorded", "rank", "key")] + [group])
+    entries, group = entries[order], group[order]
+    return entries[np.append(group[1:] != group[:-1], True)[: len(entries)]]
 
 
 def _order(entry: np.void) -> tuple[int, int, int, float]:

@@ -64,12 +64,13 @@ def line(alert: Mapping[str, Any]) -> str:
     if alert["low"] is not None:
         probability += f" [{alert['low']:.2f}, {alert['high']:.2f}]"
     rests = ", ".join(f"{name} {_age(use['age_s'])} old" for name, use in alert["modalities"].items() if use["present"])
+    merged = f", {', '.join(alert['merged_from'])} merged into this patient" if alert.get("merged_from") else ""
     missing = f"; missing {', '.join(alert['missing'])}" if alert["missing"] else ""
     news2 = "" if alert["news2"] is None else f"  NEWS2 {alert['news2']}"
     level = "" if alert["level"] == "none" else f" {alert['level'].upper()}"
     return (
         f"{alert['as_of'][:19]}  {alert['action']}{level}  patient {alert['patient']}  {alert['condition']}"
-        f"{probability}{news2}  rests on {rests or 'nothing'}{missing}  {alert['id'][:12]}"
+        f"{probability}{news2}  rests on {rests or 'nothing'}{merged}{missing}  {alert['id'][:12]}"
     )
 
 

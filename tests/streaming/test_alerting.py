@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 from streaming.alerting import (
     LATE_AFTER_MS,
     SILENCE,
+    Episode,
     Policy,
     PolicyState,
     Scored,
     decide,
     heard_again,
     is_timely,
+    merged,
     silence,
 )
 from streaming.clock import MINUTE_MS
@@ -105,6 +107,28 @@ def test_silence_is_raised_once_and_cleared_by_data():
     state, cleared = heard_again(state, "s", "p")
     assert cleared.action == "cleared" and cleared.alert_id != decision.alert_id
     assert heard_again(state, "s", "p") == (state, None)
+
+
+def test_a_merge_ends_episodes_with_its_reason_and_no_refractory_time_follows():
+    state, (raised,) = decide(POLICY, PolicyState(), _scored(0.25, 0))
+    state, (ended,) = merged(state, "site", "p")
+    assert (ended.action, ended.level, ended.revision, ended.probability) == ("cleared", "none", 2, None)
+    assert "merged" in ended.reason and ended.alert_id != raised.alert_id
+    assert merged(state, "site", "p") == (state, ())
+    _, (again,) = decide(POLICY, state, _scored(0.25, 1, offset=9))
+    assert again.action == "raised"
+
+
+def test_times_ahead_of_the_patients_newest_hold_nothing_back():
+    """The undo of a merge takes the newest event time back to the patient's own."""
+    cleared = PolicyState({"c": Episode("none", ("vitals", 0, 1), 2, None, NOON)})
+    _, (raised,) = decide(POLICY, cleared, _scored(0.25))
+    assert raised.action == "raised"
+    falling = PolicyState({"c": Episode("watch", ("vitals", 0, 1), 1, NOON, None)})
+    falling, none = decide(POLICY, falling, _scored(0.1, 0))
+    assert not none
+    _, (ended,) = decide(POLICY, falling, _scored(0.1, 30))
+    assert ended.action == "cleared"
 
 
 def test_lateness_depends_on_the_kind_of_data():
