@@ -16,6 +16,7 @@ from typing import Any
 import pydicom.uid
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import Verification
 
 from streaming.clock import wall_ms
@@ -70,7 +71,7 @@ class DicomGateway:
     ) -> None:
         self._forwarder, self._rules, self._bounds, self._metrics = forwarder, rules, bounds, metrics
         self._stopping = False
-        self._working = 0
+        self._unanswered: set[Any] = set()  # associations with an instance in work; one has one at a time
         self._changed = threading.Condition()
         # pynetdicom's own lines show data sets, names and all.
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
@@ -98,6 +99,7 @@ class DicomGateway:
             (evt.EVT_CONN_CLOSE, self._closed),
             (evt.EVT_C_ECHO, lambda _: SUCCESS),
             (evt.EVT_C_STORE, self._store),
+            (evt.EVT_PDU_SENT, self._sent),
         ]
         server = self._ae.start_server((host, port), block=False, evt_handlers=handlers)
         assert server is not None
@@ -108,7 +110,7 @@ class DicomGateway:
         self._stopping = True
         deadline = time.monotonic() + self._bounds.stop_timeout_s
         with self._changed:
-            while self._working and time.monotonic() < deadline:
+            while self._unanswered and time.monotonic() < deadline:
                 self._changed.wait(deadline - time.monotonic())
         self._ae.shutdown()
 
@@ -120,13 +122,23 @@ class DicomGateway:
         self._metrics.set("wardwatch_gateway_connections", len(self._ae.active_associations))
         log.info("dicom connection %s open", event.assoc.name)
 
+    def _sent(self, event: evt.Event) -> None:
+        if isinstance(event.pdu, P_DATA_TF):  # the answer, on its way
+            self._answered(event.assoc)
+
+    def _answered(self, association: Any) -> None:
+        with self._changed:
+            self._unanswered.discard(association)
+            self._changed.notify_all()
+
     def _closed(self, event: evt.Event) -> None:
+        self._answered(event.assoc)
         self._metrics.set("wardwatch_gateway_connections", max(0, len(self._ae.active_associations) - 1))
         log.info("dicom connection %s closed", event.assoc.name)
 
     def _store(self, event: evt.Event) -> Dataset:
         with self._changed:
-            self._working += 1
+            self._unanswered.add(event.assoc)
         try:
             status, outcome, comment = self._take(event)
         except Exception as error:
@@ -137,9 +149,6 @@ class DicomGateway:
             reader = event.assoc.dul.socket.recv if event.assoc.dul.socket is not None else None
             if isinstance(reader, _Bounded):
                 reader.restart()
-            with self._changed:
-                self._working -= 1
-                self._changed.notify_all()
         self._metrics.count("wardwatch_gateway_messages_total", 1, gateway=DOOR, outcome=outcome)
         return _status(status, comment)
 

@@ -35,7 +35,7 @@ class Bounds:
     idle_timeout_s: float = 3600.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Connection:
     task: asyncio.Task[None]
     number: int
