@@ -134,7 +134,9 @@ class DicomGateway:
     def _closed(self, event: evt.Event) -> None:
         self._answered(event.assoc)
         self._metrics.set("wardwatch_gateway_connections", max(0, len(self._ae.active_associations) - 1))
-        log.info("dicom connection %s closed", event.assoc.name)
+        reader = event.assoc.dul.socket.recv
+        instances = reader.instances if isinstance(reader, _Bounded) else 0
+        log.info("dicom connection %s closed after %d instances", event.assoc.name, instances)
 
     def _store(self, event: evt.Event) -> Dataset:
         with self._changed:
@@ -146,9 +148,8 @@ class DicomGateway:
             log.error("dicom: unexpected %s", type(error).__name__, exc_info=log.isEnabledFor(logging.DEBUG))
             status, outcome, comment = OUT_OF_RESOURCES, "failed", "internal error"
         finally:
-            reader = event.assoc.dul.socket.recv if event.assoc.dul.socket is not None else None
-            if isinstance(reader, _Bounded):
-                reader.restart()
+            if isinstance(reader := event.assoc.dul.socket.recv, _Bounded):
+                reader.next_instance()
         self._metrics.count("wardwatch_gateway_messages_total", 1, gateway=DOOR, outcome=outcome)
         return _status(status, comment)
 
@@ -177,10 +178,11 @@ class _Bounded:
 
     def __init__(self, recv: Any, instance_bytes: int) -> None:
         self._recv, self._limit, self._read = recv, instance_bytes, 0
+        self.instances = 0
 
-    def restart(self) -> None:
-        """The next instance begins."""
+    def next_instance(self) -> None:
         self._read = 0
+        self.instances += 1
 
     def __call__(self, nr_bytes: int) -> bytearray:
         self._read += nr_bytes
