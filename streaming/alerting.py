@@ -91,7 +91,11 @@ class PolicyState:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What the policy sees of a score. `event_ms` is the patient's newest event time: it never goes back."""
+    """What the policy sees of a score. `event_ms` is the patient's newest event time.
+
+    It goes back only when a merge is undone, to the newest of the patient's own events: then a time that lies ahead of
+    it counts as none that could hold a raise back.
+    """
 
     site: str
     patient: str
@@ -170,7 +174,7 @@ def _step(
         return episode, None
     if probability >= policy.clear_below(condition):
         return (replace(episode, below_since_ms=None) if episode.below_since_ms is not None else episode), None
-    since = scored.event_ms if episode.below_since_ms is None else episode.below_since_ms
+    since = scored.event_ms if episode.below_since_ms is None else min(episode.below_since_ms, scored.event_ms)
     if scored.event_ms - since < policy.clear_after_ms:
         return replace(episode, below_since_ms=since), None
     cleared = Episode("none", episode.origin, episode.revision + 1, None, scored.event_ms)
@@ -181,7 +185,7 @@ def _refractory(policy: Policy, episode: Episode, reached: Level, event_ms: int)
     """After a clearing only the highest level may raise at once."""
     if episode.cleared_ms is None or reached == LEVELS[-1]:
         return False
-    return event_ms - episode.cleared_ms < policy.refractory_ms
+    return 0 <= event_ms - episode.cleared_ms < policy.refractory_ms
 
 
 def _decision(
@@ -205,6 +209,23 @@ def _decision(
         probability=probability,
         reason=reason,
     )
+
+
+def merged(state: PolicyState, site: str, patient: str) -> tuple[PolicyState, tuple[Decision, ...]]:
+    """Ends every episode of a patient who is not scored any more: the one merged into raises by its own score.
+
+    No refractory time follows, since nothing got better: after the undo of the merge the patient may raise at once.
+    """
+    episodes = dict(state.episodes)
+    decisions = []
+    for condition, held in state.episodes.items():
+        if held.level == "none" or condition == SILENCE:
+            continue
+        ended = Episode("none", held.origin, held.revision + 1)
+        episodes[condition] = ended
+        reason = f"{condition}: the patient was merged into another, who is scored instead"
+        decisions.append(_unscored(site, patient, condition, ended, "cleared", reason))
+    return (PolicyState(episodes) if decisions else state), tuple(decisions)
 
 
 def silence(
@@ -231,15 +252,19 @@ def heard_again(state: PolicyState, site: str, patient: str) -> tuple[PolicyStat
 def _technical(
     state: PolicyState, site: str, patient: str, episode: Episode, action: Action, reason: str
 ) -> tuple[PolicyState, Decision]:
-    decision = Decision(
-        condition=SILENCE,
+    decision = _unscored(site, patient, SILENCE, episode, action, reason)
+    return PolicyState({**state.episodes, SILENCE: episode}), decision
+
+
+def _unscored(site: str, patient: str, condition: str, episode: Episode, action: Action, reason: str) -> Decision:
+    return Decision(
+        condition=condition,
         action=action,
         level=episode.level,
         revision=episode.revision,
-        alert_id=alert_id(site, patient, SILENCE, episode.origin, episode.level),
+        alert_id=alert_id(site, patient, condition, episode.origin, episode.level),
         episode=episode.origin,
         threshold=None,
         probability=None,
         reason=reason,
     )
-    return PolicyState({**state.episodes, SILENCE: episode}), decision

@@ -1,10 +1,15 @@
-"""Clocks that are passed in. Owns what "now" means for a patient; leaves latency measuring to the wall clock.
+"""Clocks that are passed in, and times as text. Owns what "now" means for a patient; leaves latency measuring to the
+wall clock.
 
 All times inside are whole milliseconds since the Unix epoch, UTC.
 """
 
 import time
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal, Protocol
+
+from streaming.errors import InvalidMessage
 
 ClockMode = Literal["wall", "events"]
 
@@ -51,3 +56,33 @@ class EventsClock:
 
 def make_clock(mode: ClockMode) -> Clock:
     return WallClock() if mode == "wall" else EventsClock()
+
+
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since the epoch of an aware datetime, exact (no float on the way)."""
+    delta = moment - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def from_ms(ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    seconds, rest = divmod(ms, 1000)
+    return f"{_to_the_second(seconds)}.{rest:03d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+
+
+def parse_time(text: str, attribute: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidMessage("bad-attribute", f"{attribute} is not an RFC 3339 time") from None
+    if moment.tzinfo is None:
+        raise InvalidMessage("bad-attribute", f"{attribute} has no offset from UTC")
+    return to_ms(moment)

@@ -7,16 +7,21 @@ writes only the part it changed.
 import base64
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import orjson
 
 from models.signals import SIGNALS
 from streaming.alerting import PolicyState
-from streaming.envelope import from_ms
+from streaming.clock import from_ms
+from streaming.history import Absorbed, Embedding, NoteEntry, Part, PatientState, ScanEntry, union
+from streaming.links import Link, Links
 from streaming.observations import Observations
-from streaming.state import Embedding, NoteEntry, PatientState, ScanEntry
 
 FORMAT = 1
+FORMAT_MERGED = 2
+"""A state that knows of a merge is written as 2, every other one still as 1, which it still is; both are read."""
 
 
 def encode(state: PatientState, before: PatientState | None = None) -> dict[str, bytes]:
@@ -25,20 +30,15 @@ def encode(state: PatientState, before: PatientState | None = None) -> dict[str,
     if before is None or state.observations is not before.observations:
         fields["observations"] = state.observations.pack()
     if before is None or state.notes is not before.notes:
-        fields["notes"] = zlib.compress(
-            orjson.dumps({key: [n.time_ms, n.version, n.text] for key, n in state.notes.items()}), 1
-        )
+        fields["notes"] = zlib.compress(orjson.dumps(_notes(state)), 1)
     if before is None or state.scans is not before.scans:
-        fields["scans"] = orjson.dumps(
-            {
-                key: [s.series_uid, s.time_ms, s.version, s.modality, s.content_sha256, s.encoder, s.embedding]
-                for key, s in state.scans.items()
-            }
-        )
+        fields["scans"] = orjson.dumps(_scans(state))
     if before is None or state.embeddings is not before.embeddings:
         fields["embeddings"] = orjson.dumps(
             {key: [e.encoder, e.content, base64.b64encode(e.vector).decode()] for key, e in state.embeddings.items()}
         )
+    if state.absorbed is not None and (before is None or state.absorbed is not before.absorbed):
+        fields["absorbed"] = zlib.compress(orjson.dumps(_absorbed(state.absorbed)), 1)
     return fields
 
 
@@ -49,10 +49,8 @@ def decode(patient: str, fields: Mapping[bytes, bytes]) -> PatientState:
         ValueError: the fields are of another format or another patient.
     """
     summary = orjson.loads(fields[b"summary"])
-    if summary["format"] != FORMAT or summary["patient"] != patient:
+    if summary["format"] not in (FORMAT, FORMAT_MERGED) or summary["patient"] != patient:
         raise ValueError("stored state has another format or another patient")
-    notes = orjson.loads(zlib.decompress(fields[b"notes"]))
-    scans = orjson.loads(fields[b"scans"])
     embeddings = orjson.loads(fields[b"embeddings"])
     return PatientState(
         patient=patient,
@@ -61,24 +59,126 @@ def decode(patient: str, fields: Mapping[bytes, bytes]) -> PatientState:
         newest_event_ms=summary["newest_event_ms"],
         newest_recorded_ms=summary["newest_recorded_ms"],
         observations=Observations.unpack(fields[b"observations"]),
-        notes={key: NoteEntry(time, tuple(version), text) for key, (time, version, text) in notes.items()},
-        scans={
-            key: ScanEntry(series, time, tuple(version), modality, content, encoder, embedding)
-            for key, (series, time, version, modality, content, encoder, embedding) in scans.items()
-        },
+        notes=_note_entries(orjson.loads(zlib.decompress(fields[b"notes"]))),
+        scans=_scan_entries(orjson.loads(fields[b"scans"])),
         offsets=summary["offsets"],
         policy=PolicyState.from_json(summary["policy"]),
         embeddings={
             key: Embedding(encoder, content, base64.b64decode(vector))
             for key, (encoder, content, vector) in embeddings.items()
         },
+        links=_links_from(summary.get("links")),
+        absorbed=_absorbed_from(patient, orjson.loads(zlib.decompress(fields[b"absorbed"])))
+        if b"absorbed" in fields
+        else None,
+    )
+
+
+def history(state: PatientState) -> dict[str, Any]:
+    """A state's history as JSON: what `messages.HistoryJoined` carries, and how each part of a merge is stored."""
+    return {
+        "encounter": state.encounter,
+        "encounter_version": state.encounter_version,
+        "newest_event_ms": state.newest_event_ms,
+        "newest_recorded_ms": state.newest_recorded_ms,
+        "observations": base64.b64encode(state.observations.pack()).decode(),
+        "notes": _notes(state),
+        "scans": _scans(state),
+    }
+
+
+def from_history(patient: str, data: Mapping[str, Any]) -> PatientState:
+    """The state, without offsets, policy and embeddings, that `history` told of.
+
+    Raises:
+        ValueError: the measurements are not what `history` packs.
+    """
+    return PatientState(
+        patient=patient,
+        encounter=data["encounter"],
+        encounter_version=tuple(data["encounter_version"]),
+        newest_event_ms=data["newest_event_ms"],
+        newest_recorded_ms=data["newest_recorded_ms"],
+        observations=Observations.unpack_checked(base64.b64decode(data["observations"], validate=True)),
+        notes=_note_entries(data["notes"]),
+        scans=_scan_entries(data["scans"]),
+    )
+
+
+def _notes(state: PatientState) -> dict[str, Any]:
+    return {key: [n.time_ms, n.version, n.text] for key, n in state.notes.items()}
+
+
+def _note_entries(data: Mapping[str, Any]) -> dict[str, NoteEntry]:
+    return {key: NoteEntry(time, tuple(version), text) for key, (time, version, text) in data.items()}
+
+
+def _scans(state: PatientState) -> dict[str, Any]:
+    return {
+        key: [s.series_uid, s.time_ms, s.version, s.modality, s.content_sha256, s.encoder, s.embedding]
+        for key, s in state.scans.items()
+    }
+
+
+def _scan_entries(data: Mapping[str, Any]) -> dict[str, ScanEntry]:
+    return {
+        key: ScanEntry(series, time, tuple(version), modality, content, encoder, embedding)
+        for key, (series, time, version, modality, content, encoder, embedding) in data.items()
+    }
+
+
+def _absorbed(absorbed: Absorbed) -> dict[str, Any]:
+    """The parts' unions are left out: they follow from what they are unions of."""
+    return {
+        "own": history(absorbed.own),
+        "parts": {
+            name: [
+                part.epoch,
+                None if part.state is None else _absorbed(part.state.absorbed or Absorbed(part.state, {})),
+            ]
+            for name, part in absorbed.parts.items()
+        },
+    }
+
+
+def _absorbed_from(patient: str, data: Mapping[str, Any]) -> Absorbed:
+    parts = {}
+    for name, (epoch, inner) in data["parts"].items():
+        state = None
+        if inner is not None:
+            found = _absorbed_from(name, inner)
+            state = replace(found.own, absorbed=found, **union(found.histories)) if found.parts else found.own
+        parts[name] = Part(tuple(epoch), state)
+    return Absorbed(from_history(patient, data["own"]), parts)
+
+
+def _links(links: Links | None) -> dict[str, Any] | None:
+    if links is None:
+        return None
+    merge = links.merge
+    return {"merge": None if merge is None else [merge.into, merge.epoch, merge.offset], "undone": links.undone}
+
+
+def _links_from(data: Mapping[str, Any] | None) -> Links | None:
+    if data is None:
+        return None
+    merge = data["merge"]
+    return Links(
+        None if merge is None else Link(merge[0], tuple(merge[1]), merge[2]),
+        {name: tuple(epoch) for name, epoch in data["undone"].items()},
     )
 
 
 def _summary(state: PatientState) -> bytes:
+    merged = state.links is not None or state.absorbed is not None
+    told = {
+        "links": _links(state.links),
+        "merged_into": state.merged_into,
+        "merged_from": state.merged_from,
+    }
     return orjson.dumps(
         {
-            "format": FORMAT,
+            "format": FORMAT_MERGED if merged else FORMAT,
             "patient": state.patient,
             "encounter": state.encounter,
             "encounter_version": state.encounter_version,
@@ -91,5 +191,6 @@ def _summary(state: PatientState) -> bytes:
             "scans": len(state.scans),
             "offsets": state.offsets,
             "policy": state.policy.to_json(),
+            **(told if merged else {}),
         }
     )

@@ -7,21 +7,24 @@ Leaves what an event does to a patient to `state.py`, pictures to `dicom.py`.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
 
 from models.signals import ImplausibleValue, UnknownCode, UnknownUnit, to_canonical
+from streaming.clock import from_ms, parse_time, to_ms
 from streaming.errors import InvalidMessage
 from streaming.messages import (
     CORRECTION,
+    HISTORY,
+    Corrected,
     EncodedScan,
+    HistoryJoined,
+    HistoryParted,
     Note,
-    NoteAmended,
-    NoteRetracted,
     ObservationRetracted,
+    PatientMerged,
     Vitals,
 )
 
@@ -33,10 +36,11 @@ TYPES = {
     "vitals": "wardwatch.vitals.v1",
     "corrections": "wardwatch.correction.v1",
     "encoded-scans": "wardwatch.encoded-scan.v1",
+    "forwarded": "wardwatch.history.v1",
     "risk": "wardwatch.risk.v1",
     "alerts": "wardwatch.alert.v1",
 }
-"""ce_type of each topic's events."""
+"""ce_type of each topic's events; what is forwarded of another topic keeps that topic's."""
 
 CONTENT_TYPES = {"scans": "application/dicom"}
 """Content type per topic; every other one is JSON."""
@@ -70,7 +74,15 @@ class ScanBytes:
     sha256: str | None
 
 
-Data = Measurements | Note | NoteAmended | NoteRetracted | ObservationRetracted | EncodedScan | ScanBytes
+Data = Measurements | Note | Corrected | EncodedScan | ScanBytes | HistoryJoined | HistoryParted
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A patient whose events were sent on to another, by the merge (or its undo) `epoch`: recorded ms, hash of its id."""
+
+    patient: str
+    epoch: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,13 @@ class Event:
     partition: int = -1
     offset: int = -1
     broker_ms: int = 0
+    path: tuple[Hop, ...] = ()  # forwarded: whose event it first was, and through whom it came
+    origin: tuple[str, int, int] | None = None  # forwarded: topic, partition and offset where it first lay
+
+    @property
+    def position(self) -> tuple[str, int, int]:
+        """Topic, partition and offset where it first lay: a repeated forwarding does not change it."""
+        return self.origin or (self.kind, self.partition, self.offset)
 
     @property
     def version(self) -> int:
@@ -99,36 +118,6 @@ class Event:
 @lru_cache(maxsize=65_536)
 def id_hash(event_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=4).digest(), "little")
-
-
-def to_ms(moment: datetime) -> int:
-    """Milliseconds since the epoch of an aware datetime, exact (no float on the way)."""
-    delta = moment - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def from_ms(ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    seconds, rest = divmod(ms, 1000)
-    return f"{_to_the_second(seconds)}.{rest:03d}Z"
-
-
-@lru_cache(maxsize=4096)
-def _to_the_second(seconds: int) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
-
-
-def parse_time(text: str, attribute: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidMessage("bad-attribute", f"{attribute} is not an RFC 3339 time") from None
-    if moment.tzinfo is None:
-        raise InvalidMessage("bad-attribute", f"{attribute} has no offset from UTC")
-    return to_ms(moment)
 
 
 def headers_for(
@@ -200,6 +189,8 @@ def parse(
     recorded = attributes.get("ce_recordedtime")
     recorded_ms = parse_time(recorded, "ce_recordedtime") if recorded else (broker_ms if limits.now_ms else time_ms)
     data = _data(kind, value, attributes, limits)
+    if isinstance(data, PatientMerged):
+        _refuse_bad_merge(patient, data)
     _refuse_future(time_ms, recorded_ms, data, limits)
     return Event(
         kind=kind,
@@ -259,6 +250,8 @@ def _data(kind: str, value: bytes | None, attributes: Mapping[str, str], limits:
                 return _correction(CORRECTION.validate_json(value))
             case "encoded-scans":
                 return EncodedScan.model_validate_json(value)
+            case "forwarded":
+                return HISTORY.validate_json(value)
             case _:
                 raise InvalidMessage("wrong-type", "not an input topic")
     except ValidationError as error:
@@ -306,9 +299,7 @@ def _canonical(code: str, value: float, unit: str, place: int) -> tuple[int, flo
         raise InvalidMessage("implausible-value", f"observation {place}: outside the plausible range") from None
 
 
-def _correction(
-    correction: NoteAmended | NoteRetracted | ObservationRetracted,
-) -> NoteAmended | NoteRetracted | ObservationRetracted:
+def _correction(correction: Corrected) -> Corrected:
     from models.signals import SIGNALS, by_loinc
 
     if isinstance(correction, ObservationRetracted):
@@ -318,6 +309,13 @@ def _correction(
         if SIGNALS[index].kind == "static":
             raise InvalidMessage("bad-correction", "a static fact is corrected by sending it anew, not retracted")
     return correction
+
+
+def _refuse_bad_merge(patient: str, merged: PatientMerged) -> None:
+    if merged.into == patient:
+        raise InvalidMessage("bad-correction", "a patient cannot be merged into itself")
+    if not merged.into.isprintable():
+        raise InvalidMessage("bad-correction", "the patient merged into is not printable")
 
 
 def _refuse_future(time_ms: int, recorded_ms: int, data: Data, limits: Limits) -> None:

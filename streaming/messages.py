@@ -71,8 +71,56 @@ class ObservationRetracted(Wire):
     time: AwareDatetime
 
 
-Correction = Annotated[NoteAmended | NoteRetracted | ObservationRetracted, Field(discriminator="kind")]
-"""Value on `corrections`."""
+class PatientMerged(Wire):
+    """The patient of this event stops being used: the events count as `into`'s from now on (HL7 v2 A40)."""
+
+    kind: Literal["patient-merged"]
+    into: Annotated[Identifier, Field(description="the patient that goes on, another than the event's own")]
+
+
+class PatientUnmerged(Wire):
+    """That merge was wrong: the patient of this event is on its own again, and `from` is without its events."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    kind: Literal["patient-unmerged"]
+    from_: Annotated[Identifier, Field(alias="from", description="the patient it had been merged into")]
+
+
+Corrected = NoteAmended | NoteRetracted | ObservationRetracted | PatientMerged | PatientUnmerged
+Correction = Annotated[Corrected, Field(discriminator="kind")]
+"""Value on `corrections`. Of several merges and undos of a patient the last recorded counts, whenever it comes."""
+
+Version = tuple[int, int, int]
+
+
+class HistoryJoined(Wire):
+    """Made by workers: (a piece of) what a merged patient's own events amounted to when the merge was taken.
+
+    Any number of pieces, in any order and repeated, give the same. `observations` is packed as the worker's state is.
+    """
+
+    kind: Literal["history-joined"]
+    encounter: str | None
+    encounter_version: Version
+    newest_event_ms: int
+    newest_recorded_ms: int
+    observations: Annotated[str, Field(description="base64 of the packed measurements")]
+    notes: Annotated[dict[Identifier, tuple[int, Version, str]], Field(description="by id: time in ms, version, text")]
+    scans: Annotated[
+        dict[Identifier, tuple[str, int, Version, str, str, str, str]],
+        Field(description="by instance: series, time in ms, version, modality, SHA-256, encoder, embedding"),
+    ]
+
+
+class HistoryParted(Wire):
+    """Made by workers: the merge was undone; what came of that patient until then no longer counts."""
+
+    kind: Literal["history-parted"]
+
+
+History = Annotated[HistoryJoined | HistoryParted, Field(discriminator="kind")]
+"""Value on `forwarded`, beside those of the topics whose events are forwarded."""
 
 
 class EncodedScan(Wire):
@@ -148,6 +196,10 @@ class Risk(Wire):
     model: str
     trigger: Position
     trigger_id: Annotated[str, Field(description="ce_id of the triggering event")]
+    merged_from: Annotated[tuple[str, ...], Field(description="merged patients whose events are in this score")] = ()
+    merged_into: Annotated[
+        str | None, Field(description="the patient scored instead of this one, who then has no scores")
+    ] = None
     times: Times
     stage_ms: Annotated[dict[str, float], Field(description="time spent per stage until the score was decided")]
     traceparent: str | None
@@ -177,10 +229,13 @@ class Alert(Wire):
     episode: Annotated[Position, Field(description="the event at which the episode began: part of the id")]
     trigger: Position
     trigger_id: str
+    merged_from: Annotated[tuple[str, ...], Field(description="merged patients whose events are in the score")] = ()
     as_of: str
     times: Times
     traceparent: str | None
 
 
-CORRECTION: TypeAdapter[NoteAmended | NoteRetracted | ObservationRetracted] = TypeAdapter(Correction)
+CORRECTION: TypeAdapter[Corrected] = TypeAdapter(Correction)
 """Validates a correction's JSON."""
+HISTORY: TypeAdapter[HistoryJoined | HistoryParted] = TypeAdapter(History)
+"""Validates what a worker tells another of a merged patient's history."""

@@ -6,8 +6,12 @@ from collections import defaultdict
 from streaming.engine import Outcome
 
 METRICS: dict[str, tuple[str, str]] = {
-    "wardwatch_events_total": ("counter", "events by what became of them and topic: applied, refused, rerouted"),
+    "wardwatch_events_total": (
+        "counter",
+        "events by what became of them and topic: applied, refused, rerouted, forwarded",
+    ),
     "wardwatch_scored_total": ("counter", "scores published"),
+    "wardwatch_merged_total": ("counter", "updates of patients merged into another, who is scored instead"),
     "wardwatch_alerts_total": ("counter", "alerts published by action"),
     "wardwatch_batches_total": ("counter", "micro-batches finished"),
     "wardwatch_stage_seconds_total": ("counter", "time spent by stage, summed over batches"),
@@ -33,8 +37,8 @@ class Metrics:
         self._values["wardwatch_batches_total", ""] += 1
         for name, count in outcome.counts.items():
             what, _, detail = name.partition(":")
-            if what == "scored":
-                self._values["wardwatch_scored_total", ""] += count
+            if what in ("scored", "merged"):
+                self._values[f"wardwatch_{what}_total", ""] += count
             elif what == "alerts":
                 self._values["wardwatch_alerts_total", f'action="{detail}"'] += count
             else:

@@ -5,6 +5,7 @@ because a write either wins or loses by its own attributes (status, recorded tim
 and because what expires is decided by the newest time ever written.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,6 +90,20 @@ class Observations:
             return Observations(self.entries, _placed(kept, at, entry, over=1))
         return Observations(self.entries, _placed(kept, at, entry, over=0))
 
+    def union(self, others: Sequence["Observations"]) -> "Observations":
+        """What all their writes into one would have given; itself when the others add nothing."""
+        entries = np.concatenate([self.entries, *(one.entries for one in others)])
+        entries = _winners(entries, entries["key"])
+        if len(entries):
+            newest = int(entries["key"][-1]) >> _SIGNAL_BITS
+            first = int(entries["key"].searchsorted((newest - RETENTION_MS + 1) << _SIGNAL_BITS))
+            entries = entries[first:]
+        static = np.concatenate([self.static, *(one.static for one in others)])
+        static = _winners(static, static["key"] & 0xFF)
+        if entries.tobytes() == self.entries.tobytes() and static.tobytes() == self.static.tobytes():
+            return self
+        return Observations(entries, static)
+
     def _valid(self) -> NDArray[np.void]:
         stands = self.entries["rank"] != RETRACTED_RANK
         return self.entries if stands.all() else self.entries[stands]
@@ -137,12 +152,41 @@ class Observations:
             static=np.frombuffer(data[2:middle], ENTRY),
         )
 
+    @classmethod
+    def unpack_checked(cls, data: bytes) -> "Observations":
+        """What `pack` gave, when it comes from elsewhere than this worker's own store.
+
+        Raises:
+            ValueError: it cannot be such.
+        """
+        count = int.from_bytes(data[:2], "little")
+        if len(data) < 2 or (len(data) - 2) % ENTRY.itemsize or 2 + count * ENTRY.itemsize > len(data):
+            raise ValueError("not packed measurements")
+        found = cls.unpack(data)
+        for entries, static in ((found.entries, False), (found.static, True)):
+            signals = entries["key"] & 0xFF
+            if not np.isfinite(entries["value"]).all() or any(
+                (one in STATIC) is not static for one in set(signals.tolist())
+            ):
+                raise ValueError("a measurement is not a number, or of a signal that cannot be")
+            group = signals if static else entries["key"]
+            if (signals >= len(SIGNALS)).any() or (group[1:] <= group[:-1]).any():
+                raise ValueError("measurements are not in order, or of no known signal")
+        return found
+
 
 def _placed(entries: NDArray[np.void], at: int, entry: NDArray[np.void], over: int) -> NDArray[np.void]:
     """A copy with `entry` at `at`, over so many old ones (0 or 1). `np.concatenate` promotes dtypes field by field."""
     made = np.empty(len(entries) + 1 - over, ENTRY)
     made[:at], made[at], made[at + 1 :] = entries[:at], entry[0], entries[at + over :]
     return made
+
+
+def _winners(entries: NDArray[np.void], group: NDArray[np.int64]) -> NDArray[np.void]:
+    """Of the entries of each group the one that decides, by time and then by `_order`; sorted by group."""
+    order = np.lexsort([entries[name] for name in ("value", "version", "recorded", "rank", "key")] + [group])
+    entries, group = entries[order], group[order]
+    return entries[np.append(group[1:] != group[:-1], True)[: len(entries)]]
 
 
 def _order(entry: np.void) -> tuple[int, int, int, float]:

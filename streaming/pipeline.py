@@ -2,42 +2,44 @@
 
     take_over   raise the fence, publish what the outbox still holds, say where reading starts
     process     parse -> load -> reduce -> encode what changed and fuse (one thread) -> decide
-    settle      one atomic write a partition -> publish the outbox -> forget it
+    settle      one atomic write a partition (store) -> publish the outbox -> forget it
 
 `process` of the next batch may run while `settle` of the last one does; batches of a partition keep their order.
-An event is acknowledged by the engine only after `settle` returned. Owns the order of steps and what makes an update;
-leaves Faust to `fusion_agent.py`, queues and pauses to `engine.py`, Redis to `store.py`, Kafka to `outbox.py`.
+An event is acknowledged by the engine only after it is settled. Events of a patient who was merged into another are
+reduced and sent on, through the outbox, to where that other one lives; only the other is scored. Owns the order of
+steps and what makes an update; leaves Faust to `agent.py`, queues and pauses to `engine.py`, Redis to `store.py`, Kafka
+to `outbox.py`, what a score leads to to `decisions.py`.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-from streaming import alerting, codec, reports
+from streaming import alerting, codec
 from streaming.clock import HOUR_MS, Clock, EventsClock, wall_ms
-from streaming.envelope import Event, Limits
+from streaming.decisions import Decider
+from streaming.envelope import Limits
 from streaming.errors import Fatal, InvalidMessage
+from streaming.forwarding import Forwarder
 from streaming.partition import PartitionMeta, PartitionWrite
-from streaming.records import BlobWriter, InRecord, OutRecord, dead_letter, parse_record
+from streaming.records import BlobWriter, OutRecord, dead_letter, parse_record
 from streaming.reports import Update
-from streaming.scoring import Scored, Scorer
+from streaming.scoring import Scorer
+from streaming.session import Batch, Outcome, Session, Taken
 from streaming.settings import ScoreMode
 from streaming.state import PatientState, apply
 
 INLINE_UPDATES = 2
 """So few vitals are scored on the event loop, in about a millisecond: handing them to a thread costs more."""
 
-CACHED_PATIENTS = 20_000
-"""States kept in the worker per partition; beyond that the longest unused is read from Redis again."""
-
 MONITORED_MS = 24 * HOUR_MS
 """A patient of whom nothing was recorded for a day is no longer taken for monitored."""
 SILENT_AT_ONCE = 1_000
 
-INPUTS = ("vitals", "notes", "corrections", "encoded-scans")
+INPUTS = ("vitals", "notes", "corrections", "encoded-scans", "forwarded")
 
 
 class StateStore(Protocol):
@@ -54,59 +56,6 @@ class Publishes(Protocol):
     """Fixed: returns only when every record is confirmed by the broker; raises `Fatal` otherwise."""
 
     async def publish(self, records: Sequence[OutRecord]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one fetch brought from one partition of topic `kind`. `arrival_ms`: wall clock, fractional."""
-
-    kind: str
-    partition: int
-    records: Sequence[InRecord]
-    arrival_ms: float
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(len(record.value or b"") for record in self.records)
-
-
-@dataclass(slots=True)
-class Session:
-    """One ownership of one partition: from its assignment to its end."""
-
-    partition: int
-    token: int
-    taken: dict[str, int]  # per topic, the last offset this session has taken or found stored
-    rebuilt_below: Mapping[str, int]  # offsets below these were committed before: rebuilt silently
-    cache: dict[str, PatientState] = field(default_factory=dict)
-    entries: int = 0
-
-    def outbox_name(self) -> str:
-        """A name no other owner uses, sorting in order of making."""
-        self.entries += 1
-        return f"{self.token:012d}-{self.entries:012d}"
-
-
-@dataclass(slots=True)
-class Outcome:
-    """A processed batch, not yet stored."""
-
-    writes: list[tuple[Session, PartitionWrite]] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    stage_ms: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Taken:
-    """One record that this session takes: an accepted event, a refused one, or one for another partition."""
-
-    session: Session
-    batch: Batch
-    record: InRecord
-    event: Event | None
-    error: InvalidMessage | None
-    rerouted_to: int | None = None
-    letter: OutRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +89,11 @@ class Pipeline:
         self._publisher = publisher
         self._blobs = blobs
         self._scorer = scorer
-        self._policy = policy
         self._clock = clock
         self._rules = rules
         self._executor = executor
+        self._decider = Decider(policy, scorer.card, rules.site)
+        self._forwarder = Forwarder(rules.site, rules.partition_of)
         self._sessions: dict[int, Session] = {}
         self._refused_in_a_row = 0
 
@@ -188,7 +138,7 @@ class Pipeline:
         await self._refuse(taken)
         updates = self._reduce(taken)
         reduced = time.perf_counter()
-        scored, encode_ms, fuse_ms = await self._score(updates)
+        encode_ms, fuse_ms = await self._score(updates)
         outcome = Outcome(
             stage_ms={
                 "parse": (parsed - started) * 1e3,
@@ -197,10 +147,10 @@ class Pipeline:
                 "fuse": fuse_ms,
             }
         )
-        self._decide(taken, updates, scored, started, outcome)
+        self._decider.decide(taken, updates, self._sessions, started, outcome)
         return outcome
 
-    def _parse(self, batch: Batch) -> Iterable[_Taken]:
+    def _parse(self, batch: Batch) -> Iterable[Taken]:
         session = self._sessions.get(batch.partition)
         if session is None:
             return
@@ -211,11 +161,11 @@ class Pipeline:
             try:
                 event = parse_record(batch.kind, record, self._rules.limits)
             except InvalidMessage as error:
-                yield _Taken(session, batch, record, None, error)
+                yield Taken(session, batch, record, None, error)
             else:
-                yield _Taken(session, batch, record, event, None)
+                yield Taken(session, batch, record, event, None)
 
-    async def _load(self, taken: Sequence[_Taken]) -> None:
+    async def _load(self, taken: Sequence[Taken]) -> None:
         """States of patients not cached. A patient's first event also shows whether it lies where it belongs."""
         missing: dict[int, dict[str, Session]] = {}
         for one in taken:
@@ -232,7 +182,7 @@ class Pipeline:
             for name, fields in zip(names, stored, strict=True):
                 patients[name].cache[name] = codec.decode(name, fields) if fields else PatientState(name)
 
-    async def _refuse(self, taken: Sequence[_Taken]) -> None:
+    async def _refuse(self, taken: Sequence[Taken]) -> None:
         """Makes the dead letters; too many in a row are a broken source, not bad events."""
         in_a_row = self._refused_in_a_row
         for one in taken:
@@ -249,7 +199,7 @@ class Pipeline:
             )
         self._refused_in_a_row = in_a_row
 
-    def _reduce(self, taken: Sequence[_Taken]) -> list[Update]:
+    def _reduce(self, taken: Sequence[Taken]) -> list[Update]:
         """The events applied in order, grouped into updates that are scored once each."""
         each = self._each(taken)
         updates: list[Update] = []
@@ -260,11 +210,15 @@ class Pipeline:
             if event is None or one.rerouted_to is not None:
                 continue
             where = (session.partition, event.patient)
-            state = apply(working.get(where, session.cache[event.patient]), event)
-            working[where] = state
-            silent = event.offset < session.rebuilt_below.get(event.kind, 0)
+            before = working.get(where, session.cache[event.patient])
+            state = working[where] = apply(before, event)
+            silent = session.rebuilds(event.kind, event.offset)
             as_of = (_REBUILD_CLOCK if silent else self._clock).as_of(state.newest_recorded_ms)
             timely = alerting.is_timely(event, as_of)
+            if state.links is not None:
+                self._send_on(one, before, state, silent)
+            if event.path and state.absorbed is before.absorbed:
+                timely = False  # forwarded twice, or by a merge that no longer stands: it says nothing new
             update = None if each else open_updates.get(where)
             if update is None or update.silent != silent:
                 update = Update(session.partition, one.batch.arrival_ms, silent)
@@ -273,118 +227,46 @@ class Pipeline:
             update.take(event, state, as_of, timely)
         return updates
 
-    def _each(self, taken: Sequence[_Taken]) -> bool:
+    def _each(self, taken: Sequence[Taken]) -> bool:
         if self._rules.score != "auto":
             return self._rules.score == "each"
         now = wall_ms()
         oldest = min((one.batch.arrival_ms for one in taken), default=now)
         return now - oldest <= self._rules.auto_coalesce_ms and len(taken) <= self._rules.max_rows
 
-    async def _score(self, updates: Sequence[Update]) -> tuple[list[Scored], float, float]:
+    def _send_on(self, one: Taken, before: PatientState, state: PatientState, silent: bool) -> None:
+        """What the patient's merge, or its undo, makes of this event for others.
+
+        While events are rebuilt, what they led to lies on Kafka already. But a merge that is new may stand before such
+        an event this time: then neither the history it sent had the event, nor was the event sent on.
+        """
+        link = state.links.standing if state.links is not None else None
+        if not silent or (link is not None and not one.session.rebuilds("corrections", link.offset)):
+            one.sent_on = self._forwarder.sent_on(before, state, one.event, one.record)  # type: ignore[arg-type]
+
+    async def _score(self, updates: Sequence[Update]) -> tuple[float, float]:
+        """Fills in the scores, of all but patients merged into another; gives the ms of encoding and of fusing."""
+        updates = [update for update in updates if update.state.links is None or update.state.merged_into is None]
         if not updates:
-            return [], 0.0, 0.0
+            return 0.0, 0.0
         if len(updates) <= INLINE_UPDATES and not self._scorer.has_new_notes([update.state for update in updates]):
             return self._score_now(updates)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self._score_now, updates)
 
-    def _score_now(self, updates: Sequence[Update]) -> tuple[list[Scored], float, float]:
-        scored: list[Scored] = []
+    def _score_now(self, updates: Sequence[Update]) -> tuple[float, float]:
         encode_ms = fuse_ms = 0.0
         for first in range(0, len(updates), self._rules.max_rows):
             rows = updates[first : first + self._rules.max_rows]
             started = time.perf_counter()
             states = self._scorer.embed([update.state for update in rows])
-            for update, state in zip(rows, states, strict=True):
-                update.state = state
             embedded = time.perf_counter()
-            scored += self._scorer.score(states, [update.as_of_ms for update in rows])
+            scores = self._scorer.score(states, [update.as_of_ms for update in rows])
+            for update, state, score in zip(rows, states, scores, strict=True):
+                update.state, update.score = state, score
             encode_ms += (embedded - started) * 1e3
             fuse_ms += (time.perf_counter() - embedded) * 1e3
-        return scored, encode_ms, fuse_ms
-
-    def _decide(
-        self,
-        taken: Sequence[_Taken],
-        updates: Sequence[Update],
-        scored: Sequence[Scored],
-        started: float,
-        outcome: Outcome,
-    ) -> None:
-        """Alert policy over the scores in order; then what is to be written and published, per partition."""
-        writes: dict[int, PartitionWrite] = {}
-        before: dict[tuple[int, str], PatientState] = {}
-        decision_ms = time.time() * 1e3
-        queue_ms = decision_ms - (time.perf_counter() - started) * 1e3
-
-        def write_for(session: Session) -> PartitionWrite:
-            if session.partition not in writes:
-                writes[session.partition] = PartitionWrite(session.partition, session.token)
-                outcome.writes.append((session, writes[session.partition]))
-            return writes[session.partition]
-
-        def count(session: Session, name: str) -> None:
-            counters = write_for(session).counters
-            counters[name] = counters.get(name, 0) + 1
-            outcome.counts[name] = outcome.counts.get(name, 0) + 1
-
-        def out(session: Session, record: OutRecord) -> None:
-            write_for(session).outbox.append((session.outbox_name(), record.pack()))
-
-        for one in taken:
-            kind, offset = one.batch.kind, one.record.offset
-            write = write_for(one.session)
-            previous = write.offsets[kind][0] if kind in write.offsets else one.session.taken.get(kind)
-            write.offsets[kind] = (previous, offset)
-            one.session.taken[kind] = offset
-            if one.error is not None:
-                count(one.session, f"refused:{kind}")
-                if one.letter is not None and offset >= one.session.rebuilt_below.get(kind, 0):
-                    out(one.session, one.letter)
-            elif one.rerouted_to is not None:
-                count(one.session, f"rerouted:{kind}")
-                out(one.session, reports.rerouted(one.record, kind, one.rerouted_to))
-            else:
-                count(one.session, f"applied:{kind}")
-
-        for update, score in zip(updates, scored, strict=True):
-            session = self._sessions[update.partition]
-            patient = update.state.patient
-            held = session.cache[patient]
-            before.setdefault((session.partition, patient), held)
-            policy_state, decisions = alerting.decide(
-                self._policy, held.policy, reports.for_policy(update, score, self._scorer.card, self._rules.site)
-            )
-            policy_state, heard = alerting.heard_again(policy_state, self._rules.site, patient)
-            session.cache.pop(patient)  # to the end: the longest unused stays first
-            session.cache[patient] = replace(update.state, policy=policy_state)
-            if update.silent:
-                continue
-            if heard is not None:
-                card, site = self._scorer.card, self._rules.site
-                out(session, reports.technical(update.state, heard, card, site, int(decision_ms)))
-                count(session, f"alerts:{heard.action}")
-            stages = {
-                "broker": update.arrival_ms - update.trigger.broker_ms,
-                "queue": queue_ms - update.arrival_ms,
-                **outcome.stage_ms,
-            }
-            report = reports.Report(update, score, self._scorer.card, self._rules.site, decision_ms, stages)
-            out(session, report.risk())
-            count(session, "scored")
-            for decision in decisions:
-                out(session, report.alert(decision))
-                count(session, f"alerts:{decision.action}")
-
-        for (partition, patient), old in before.items():
-            session = self._sessions[partition]
-            new = session.cache[patient]
-            write_for(session).patients[patient] = (
-                new.newest_recorded_ms,
-                codec.encode(new, old if old.offsets else None),
-            )
-            while len(session.cache) > CACHED_PATIENTS:
-                session.cache.pop(next(iter(session.cache)))
+        return encode_ms, fuse_ms
 
     # ---------------------------------------------------------------- silence
 
@@ -404,25 +286,8 @@ class Pipeline:
                 session.cache[name] = codec.decode(name, fields)
             found += [(session, session.cache[name]) for name in names]
         outcome = Outcome()
-        writes: dict[int, PartitionWrite] = {}
         for session, state in found:
-            silent_ms = now_ms - state.newest_recorded_ms
-            topic, offset = max(state.offsets.items(), key=lambda item: (item[0] == "vitals", item))
-            policy, decision = alerting.silence(
-                state.policy, self._rules.site, state.patient, (topic, session.partition, offset), silent_ms, limit_ms
-            )
-            if decision is None:
-                continue
-            if session.partition not in writes:
-                writes[session.partition] = PartitionWrite(session.partition, session.token)
-                outcome.writes.append((session, writes[session.partition]))
-            write = writes[session.partition]
-            changed = replace(state, policy=policy)
-            session.cache[state.patient] = changed
-            alarm = reports.technical(changed, decision, self._scorer.card, self._rules.site, now_ms)
-            write.outbox.append((session.outbox_name(), alarm.pack()))
-            write.patients[state.patient] = (changed.newest_recorded_ms, codec.encode(changed, state))
-            outcome.counts["alerts:raised"] = outcome.counts.get("alerts:raised", 0) + 1
+            self._decider.silence(session, state, limit_ms, now_ms, outcome)
         return outcome
 
     # ---------------------------------------------------------------- settle

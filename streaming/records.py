@@ -12,6 +12,7 @@ import orjson
 
 from streaming.envelope import Event, Limits, from_ms, parse
 from streaming.errors import InvalidMessage
+from streaming.forwarded import parse_forwarded
 
 DEAD_LETTER_INLINE_BYTES = 256 * 1024
 """A larger refused value goes to the blob store, so that neither Redis nor the topic carries megabytes."""
@@ -35,16 +36,10 @@ def parse_record(kind: str, record: InRecord, limits: Limits) -> Event:
     Raises:
         InvalidMessage: it is refused.
     """
-    return parse(
-        kind,
-        record.key,
-        record.value,
-        record.headers,
-        partition=record.partition,
-        offset=record.offset,
-        broker_ms=record.timestamp,
-        limits=limits,
-    )
+    place = {"partition": record.partition, "offset": record.offset, "broker_ms": record.timestamp}
+    if kind == "forwarded":
+        return parse_forwarded(record.key, record.value, record.headers, **place, limits=limits)
+    return parse(kind, record.key, record.value, record.headers, **place, limits=limits)
 
 
 class BlobWriter(Protocol):

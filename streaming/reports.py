@@ -15,9 +15,11 @@ from models.predictor import Card
 from models.window import MODALITIES
 from streaming import alerting
 from streaming.envelope import Event, from_ms, headers_for
+from streaming.history import PatientState
 from streaming.records import InRecord, OutRecord
 from streaming.scoring import Scored
-from streaming.state import PatientState
+
+_ABSENT = {"present": False, "items": 0, "age_s": None}
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class Update:
     may_page: bool = False
     trigger: Event = field(default=None)  # type: ignore[assignment]  # set by the first take
     events: int = 0
+    score: Scored | None = None  # None of a patient who was merged into another: that one is scored
 
     def take(self, event: Event, state: PatientState, as_of_ms: int, timely: bool) -> None:
         """One more event. The newest timely one is named as the trigger, else the newest."""
@@ -49,11 +52,10 @@ def may_page(update: Update, score: Scored) -> bool:
 
 def for_policy(update: Update, score: Scored, card: Card, site: str) -> alerting.Scored:
     """What the alert policy needs to know of a score."""
-    trigger = update.trigger
     return alerting.Scored(
         site=site,
         patient=update.state.patient,
-        position=(trigger.kind, trigger.partition, trigger.offset),
+        position=update.trigger.position,
         event_ms=update.state.newest_event_ms,
         may_page=may_page(update, score),
         probabilities=dict(zip(card.conditions, score.probability.tolist(), strict=True)),
@@ -62,10 +64,10 @@ def for_policy(update: Update, score: Scored, card: Card, site: str) -> alerting
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One score, ready to be told."""
+    """One score, or that there is none (`score` None) since another patient is scored instead, ready to be told."""
 
     update: Update
-    score: Scored
+    score: Scored | None
     card: Card
     site: str
     decision_ms: float
@@ -75,7 +77,7 @@ class Report:
         """The `risk` record of this score."""
         update, score, state = self.update, self.score, self.update.state
         conditions = []
-        for row, name in enumerate(self.card.conditions):
+        for row, name in enumerate(self.card.conditions if score is not None else ()):
             conditions.append(
                 {
                     "condition": name,
@@ -90,16 +92,18 @@ class Report:
             "site": self.site,
             "patient": state.patient,
             "encounter": state.encounter,
-            "as_of": from_ms(score.as_of_ms),
+            "as_of": from_ms(update.as_of_ms),
             "newest_event": from_ms(state.newest_event_ms),
-            "may_page": may_page(update, score),
+            "may_page": score is not None and may_page(update, score),
             "scores": conditions,
-            "news2": score.news2,
+            "news2": score.news2 if score is not None else None,
             "modalities": self._modalities(),
             "offsets": dict(state.offsets),
             "model": self.card.model_hash,
             "trigger": _position(update.trigger.kind, update.trigger.partition, update.trigger.offset),
             "trigger_id": update.trigger.id,
+            "merged_from": state.merged_from,
+            "merged_into": state.merged_into,
             "times": self._times(),
             "stage_ms": {name: round(max(0.0, ms), 4) for name, ms in self.stages.items()},
             "traceparent": update.trigger.traceparent,
@@ -109,22 +113,26 @@ class Report:
     def alert(self, decision: alerting.Decision) -> OutRecord:
         """The `alerts` record of one policy decision."""
         state, score = self.update.state, self.score
-        row = self.card.conditions.index(decision.condition) if decision.condition in self.card.conditions else None
+        row = None
+        if score is not None and decision.condition in self.card.conditions:
+            row = self.card.conditions.index(decision.condition)
+        modalities = self._modalities()
         body = {
             **_decided(decision, state, self.site),
             "probability": None if row is None else float(score.probability[row]),
             "low": None if row is None else float(score.low[row]),
             "high": None if row is None else float(score.high[row]),
             "threshold": decision.threshold,
-            "modalities": self._modalities(),
-            "missing": [name for name in MODALITIES if not score.uses[name].items],
+            "modalities": modalities,
+            "missing": [name for name, use in modalities.items() if not use["present"]],
             "contributions": {} if row is None else self._contributions(row),
-            "news2": score.news2,
+            "news2": score.news2 if score is not None else None,
             "model": self.card.model_hash,
             "episode": _position(*decision.episode),
             "trigger": _position(self.update.trigger.kind, self.update.trigger.partition, self.update.trigger.offset),
             "trigger_id": self.update.trigger.id,
-            "as_of": from_ms(score.as_of_ms),
+            "merged_from": state.merged_from,
+            "as_of": from_ms(self.update.as_of_ms),
             "times": self._times(),
             "traceparent": self.update.trigger.traceparent,
         }
@@ -134,6 +142,8 @@ class Report:
         return dict(zip(MODALITIES, np.asarray(self.score.contribution[row], float).tolist(), strict=True))
 
     def _modalities(self) -> dict[str, Any]:
+        if self.score is None:
+            return dict.fromkeys(MODALITIES, _ABSENT)
         return {
             name: {
                 "present": use.items > 0,
@@ -164,7 +174,7 @@ class Report:
             id=body["id"],
             source=f"wardwatch/{self.site}",
             patient=state.patient,
-            time_ms=self.score.as_of_ms,
+            time_ms=self.update.as_of_ms,
             encounter=state.encounter,
             traceparent=self.update.trigger.traceparent,
         )
@@ -188,14 +198,13 @@ def _decided(decision: alerting.Decision, state: PatientState, site: str) -> dic
 def technical(state: PatientState, decision: alerting.Decision, card: Card, site: str, now_ms: int) -> OutRecord:
     """The `alerts` record of a technical alarm: it rests on the absence of data, so it has no score."""
     now = from_ms(now_ms)
-    empty = {"present": False, "items": 0, "age_s": None}
     body = {
         **_decided(decision, state, site),
         "probability": None,
         "low": None,
         "high": None,
         "threshold": None,
-        "modalities": dict.fromkeys(MODALITIES, empty),
+        "modalities": dict.fromkeys(MODALITIES, _ABSENT),
         "missing": list(MODALITIES),
         "contributions": {},
         "news2": None,
@@ -203,6 +212,7 @@ def technical(state: PatientState, decision: alerting.Decision, card: Card, site
         "episode": _position(*decision.episode),
         "trigger": _position(*decision.episode),
         "trigger_id": "",
+        "merged_from": state.merged_from,
         "as_of": now,
         "times": {
             "event": from_ms(state.newest_event_ms),

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 
 from streaming.envelope import CONTENT_TYPES, TYPES
 from streaming.errors import REASONS
-from streaming.messages import Alert, Correction, EncodedScan, Note, Risk, Vitals
+from streaming.forwarded import KINDS, OWN_HEADERS
+from streaming.messages import Alert, Correction, EncodedScan, History, Note, Risk, Vitals
 from streaming.topics import TOPICS
 
 FOLDER = Path(__file__).resolve().parent.parent / "deploy"
@@ -21,6 +22,7 @@ MODELS: dict[str, Any] = {
     "vitals": Vitals,
     "corrections": Correction,
     "encoded-scans": EncodedScan,
+    "forwarded": History,
     "risk": Risk,
     "alerts": Alert,
 }
@@ -37,6 +39,12 @@ ATTRIBUTES: dict[str, tuple[bool, dict[str, Any], str]] = {
     "ce_encounter": (False, _TEXT, "the encounter"),
     "ce_dataref": (False, _TEXT, "scans: claim check of bytes over the inline limit"),
     "ce_datasha256": (False, {"type": "string", "pattern": "^[0-9a-f]{64}$"}, "scans: SHA-256 of the bytes"),
+    "ce_mergedfrom": (
+        False,
+        _TEXT,
+        "forwarded: JSON list of [patient, recorded ms and id hash of the merge], the event's own patient first",
+    ),
+    "ce_mergeorigin": (False, _TEXT, "forwarded: topic/partition/offset where the event first lay"),
     "traceparent": (False, _TEXT, "W3C trace context"),
     "content-type": (False, _TEXT, "application/json, or application/dicom for scans"),
 }
@@ -67,7 +75,7 @@ def _asyncapi() -> dict[str, Any]:
             "messages": {topic.name: {"$ref": f"#/components/messages/{topic.name}"}},
             "bindings": {"kafka": {"topicConfiguration": dict(topic.config)}},
         }
-        sends = topic.name in ("encoded-scans", "risk", "alerts", "dead-letters")
+        sends = topic.name in ("encoded-scans", "forwarded", "risk", "alerts", "dead-letters")
         operations[f"{'send' if sends else 'receive'}-{topic.name}"] = {
             "action": "send" if sends else "receive",
             "channel": {"$ref": f"#/channels/{topic.name}"},
@@ -112,7 +120,13 @@ def _message(kind: str) -> dict[str, Any]:
     properties = {name: {**schema, "description": about} for name, (_, schema, about) in ATTRIBUTES.items()}
     properties["ce_type"] = {"type": "string", "const": TYPES[kind]}
     required = [name for name, (needed, _, _) in ATTRIBUTES.items() if needed]
-    payload = {"description": "DICOM Part 10 bytes"} if kind == "scans" else {"$ref": f"schemas/{kind}.json"}
+    payload: dict[str, Any] = {"$ref": f"schemas/{kind}.json"}
+    if kind == "scans":
+        payload = {"description": "DICOM Part 10 bytes"}
+    elif kind == "forwarded":
+        properties["ce_type"] = {"type": "string", "enum": list(KINDS)}
+        required += OWN_HEADERS
+        payload = {"oneOf": [{"$ref": f"schemas/{one}.json"} for one in KINDS.values()]}
     return {
         "contentType": CONTENT_TYPES.get(kind, "application/json"),
         "headers": {"type": "object", "properties": properties, "required": required},

@@ -16,9 +16,9 @@ from models.predictor import Predictor
 from models.signals import SIGNALS
 from models.window import MAX_NOTES, MAX_SERIES, MODALITIES, SLOTS, stack
 from streaming.clock import HOUR_MS
+from streaming.history import Embedding, PatientState, ScanEntry
 from streaming.messages import Modality
 from streaming.news2 import score as news2_score
-from streaming.state import Embedding, PatientState, ScanEntry
 
 NEWS2_MAX_AGE_MS = 24 * HOUR_MS
 """A vital sign older than a day says nothing of now."""

@@ -1,114 +1,42 @@
-"""One patient's partial state and its reducer. Pure: no clock, no I/O, no randomness.
+"""The reducer: one patient's state with one more event, the patient's own or one of a patient merged into it. Pure.
+
+A merge moves no state. Of A merged into B, A's owner goes on keeping A by A's own events, and sends each on to B; B keeps
+what came of A apart (`Absorbed.parts`) and is scored by the union. So the undo is exact: the part is dropped, B is what
+its own events make it, and A, who was kept all along, is scored again.
 
 Invariants, property-tested:
 - `apply` is order-free and idempotent: the same events in any order, each any number of times, give the same
-  history (`PatientState.history()`), as long as no cap (`MAX_NOTES_KEPT`, `MAX_SCANS_KEPT`) is reached.
-- one patient's event never touches another's state.
-Leaves what may page to `alerting.py`, embeddings' making to `scoring.py`, bytes for Redis to `codec.py`.
+  history (`PatientState.history()`), as long as no cap (`MAX_NOTES_KEPT`, `MAX_SCANS_KEPT`) is reached. That holds for
+  forwarded events too, since each names the merge (`Hop.epoch`) that it was sent on by: a part is of the newest merge or
+  undo heard of; what an older one sent is dropped, and a newer one starts the part anew, with the whole history.
+- when every event has arrived everywhere, a scored patient's history is that of one patient who had the events of all
+  who were merged into it, directly or by way of others.
+- one patient's event touches another's state only as a part of it.
+Leaves what may page to `alerting.py`, embeddings' making to `scoring.py`, bytes for Redis to `codec.py`, what is sent
+on to `forwarding.py`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
-from models.signals import by_loinc
+from streaming import codec
 from streaming.alerting import PolicyState
-from streaming.clock import HOUR_MS
-from streaming.envelope import Event, Measurements, to_ms
-from streaming.messages import EncodedScan, Note, NoteAmended, NoteRetracted, ObservationRetracted
-from streaming.observations import RETRACTED_RANK, Observations, Write
-
-DOCUMENT_RETENTION_MS = 7 * 24 * HOUR_MS
-"""Notes and scans older than this, seen from the patient's newest event, have left history."""
-MAX_NOTES_KEPT = 16
-MAX_SCANS_KEPT = 128
-TEXT_KEPT = 6_000
-"""Characters of a note that are kept: more than the note encoder reads."""
-
-NEVER_MS = -62_135_596_800_000
-"""0001-01-01, the earliest time the wire can say: before anything was known of a patient."""
-
-ORIGINAL, AMENDED, RETRACTED = 0, 1, 2
-
-Version = tuple[int, int, int]  # (rank, recorded ms, hash of the event id)
-
-
-@dataclass(frozen=True, slots=True)
-class NoteEntry:
-    """A note as it stands: the original, its newest amendment, or a retraction that keeps it out."""
-
-    time_ms: int
-    version: Version
-    text: str
-
-    @property
-    def stands(self) -> bool:
-        return self.version[0] != RETRACTED
-
-
-@dataclass(frozen=True, slots=True)
-class ScanEntry:
-    """One embedded DICOM instance. `embedding` is base64 of float32 as it came over the wire."""
-
-    series_uid: str
-    time_ms: int
-    version: Version
-    modality: str
-    content_sha256: str
-    encoder: str
-    embedding: str
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """A cached embedding: valid for this encoder and this content only."""
-
-    encoder: str
-    content: str
-    vector: bytes  # little-endian float32
-
-
-@dataclass(frozen=True, slots=True)
-class PatientState:
-    """Everything known of one patient. Immutable; replaced on every event."""
-
-    patient: str
-    encounter: str | None = None
-    encounter_version: Version = (-1, 0, 0)
-    newest_event_ms: int = NEVER_MS
-    newest_recorded_ms: int = NEVER_MS
-    observations: Observations = field(default_factory=Observations)
-    notes: Mapping[str, NoteEntry] = field(default_factory=dict)
-    scans: Mapping[str, ScanEntry] = field(default_factory=dict)
-    offsets: Mapping[str, int] = field(default_factory=dict)
-    policy: PolicyState = field(default_factory=PolicyState)
-    embeddings: Mapping[str, Embedding] = field(default_factory=dict)
-
-    def history(self) -> dict[str, Any]:
-        """What the events amount to: equal in every run. Without offsets, alert episodes and caches."""
-        return {
-            "encounter": self.encounter,
-            "newest_event_ms": self.newest_event_ms,
-            "newest_recorded_ms": self.newest_recorded_ms,
-            "observations": self.observations.pack(),
-            "notes": dict(sorted(self.notes.items())),
-            "scans": dict(sorted(self.scans.items())),
-        }
-
-    def standing_notes(self) -> list[tuple[str, NoteEntry]]:
-        """Notes that count, newest first."""
-        found = [(note_id, note) for note_id, note in self.notes.items() if note.stands]
-        return sorted(found, key=lambda item: (item[1].time_ms, item[0]), reverse=True)
+from streaming.envelope import Event
+from streaming.history import Absorbed, Part, PatientState, take, union
+from streaming.messages import HistoryJoined, HistoryParted
 
 
 def apply(state: PatientState, event: Event) -> PatientState:
     """The state with this event in it.
 
     An event whose offset on its topic is at or below the state's is a no-op (offset -1: no position known).
+    A forwarded event that changes nothing, such as a repeat, leaves `absorbed` the same object.
 
     Raises:
         ValueError: the event is another patient's.
     """
+    if state.absorbed is None and not event.path:
+        return take(state, event)
     if event.patient != state.patient:
         raise ValueError("the event belongs to another patient")
     offsets = state.offsets
@@ -116,96 +44,64 @@ def apply(state: PatientState, event: Event) -> PatientState:
         if event.offset <= offsets.get(event.kind, -1):
             return state
         offsets = {**offsets, event.kind: event.offset}
-    newest_event = max(state.newest_event_ms, _newest_time(event))
-    encounter, encounter_version = state.encounter, state.encounter_version
-    told = (0, event.recorded_ms, event.version)
-    if event.encounter is not None and (told, event.encounter) > (encounter_version, encounter or ""):
-        encounter, encounter_version = event.encounter, told
-    changed = replace(
-        state,
-        offsets=offsets,
-        newest_event_ms=newest_event,
-        newest_recorded_ms=max(state.newest_recorded_ms, event.recorded_ms, newest_event),
-        encounter=encounter,
-        encounter_version=encounter_version,
-        **_changes(state, event),
+    held = state.absorbed or Absorbed(_bare(state), {})
+    if event.path:
+        parts = _absorb(state.patient, held.parts, event)
+        if parts is held.parts:
+            return state if offsets is state.offsets else replace(state, offsets=offsets)
+        now = Absorbed(held.own, parts)
+    else:
+        now = Absorbed(replace(take(held.own, event), offsets={}), held.parts)
+    return replace(state, offsets=offsets, links=now.own.links, absorbed=now, **union(now.histories))
+
+
+def _bare(state: PatientState) -> PatientState:
+    """Only what the patient's own events amount to."""
+    return replace(state, offsets={}, policy=PolicyState(), embeddings={})
+
+
+def _absorb(patient: str, parts: Mapping[str, Part], event: Event) -> Mapping[str, Part]:
+    """With one forwarded event in the part of whoever sent it on last; the same object when it changes nothing."""
+    hop, rest = event.path[-1], event.path[:-1]
+    if any(one.patient == patient for one in event.path):
+        return parts  # of a cycle: it came back to where it had been
+    part = parts.get(hop.patient)
+    if part is not None and hop.epoch < part.epoch:
+        return parts
+    if part is None or hop.epoch > part.epoch:
+        part = Part(hop.epoch, PatientState(hop.patient))
+    elif part.state is None:
+        return parts  # undone: on a tie the undo counts
+    if rest or not isinstance(event.data, HistoryJoined | HistoryParted):
+        inner = apply(part.state, replace(event, patient=hop.patient, path=rest, offset=-1))
+    elif isinstance(event.data, HistoryParted):
+        inner = None
+    else:
+        inner = _joined(part.state, codec.from_history(hop.patient, event.data.model_dump()))
+    held = parts.get(hop.patient)
+    if held is not None and held.epoch == part.epoch and inner is not None and _same(held.state, inner):
+        return parts
+    return {**parts, hop.patient: Part(part.epoch, inner)}
+
+
+def _joined(state: PatientState, piece: PatientState) -> PatientState:
+    """A part with (a piece of) its patient's history in it."""
+    if state.absorbed is None:
+        return replace(state, **union([state, piece]))
+    own = replace(state.absorbed.own, **union([state.absorbed.own, piece]))
+    now = Absorbed(own, state.absorbed.parts)
+    return replace(state, absorbed=now, **union(now.histories))
+
+
+def _same(one: PatientState, other: PatientState) -> bool:
+    """Whether the newer of two states of a part knows nothing that the older does not."""
+    if one.absorbed is not None and other.absorbed is not None:
+        return one.absorbed.parts is other.absorbed.parts and _same(one.absorbed.own, other.absorbed.own)
+    return (
+        one.absorbed is other.absorbed
+        and one.observations is other.observations
+        and one.notes is other.notes
+        and one.scans is other.scans
+        and (one.newest_event_ms, one.newest_recorded_ms) == (other.newest_event_ms, other.newest_recorded_ms)
+        and (one.encounter_version, one.encounter) == (other.encounter_version, other.encounter)
     )
-    return _expire(changed)
-
-
-def _newest_time(event: Event) -> int:
-    if isinstance(event.data, Measurements):
-        return max(item.time_ms for item in event.data.items)
-    return event.time_ms
-
-
-def _changes(state: PatientState, event: Event) -> dict[str, Any]:
-    """The part of the state that the event's data touches, by field name."""
-    match event.data:
-        case Measurements(rank, items):
-            observations = state.observations
-            for item in items:
-                observations = observations.put(
-                    Write(item.signal, item.time_ms, item.value, rank, event.recorded_ms, event.version)
-                )
-            return {"observations": observations}
-        case ObservationRetracted(code=code, time=time):
-            write = Write(by_loinc[code], to_ms(time), 0.0, RETRACTED_RANK, event.recorded_ms, event.version)
-            return {"observations": state.observations.put(write)}
-        case Note(note_id=note_id, text=text):
-            return {"notes": _put_note(state.notes, note_id, _note(event, ORIGINAL, text))}
-        case NoteAmended(note_id=note_id, text=text):
-            return {"notes": _put_note(state.notes, note_id, _note(event, AMENDED, text))}
-        case NoteRetracted(note_id=note_id):
-            return {"notes": _put_note(state.notes, note_id, _note(event, RETRACTED, ""))}
-        case EncodedScan() as scan:
-            return {"scans": _put_scan(state.scans, event, scan)}
-        case _:
-            raise ValueError(f"{event.kind} events do not reach the patient's state")
-
-
-def _note(event: Event, rank: int, text: str) -> NoteEntry:
-    return NoteEntry(event.time_ms, (rank, event.recorded_ms, event.version), text[:TEXT_KEPT])
-
-
-def _put_note(notes: Mapping[str, NoteEntry], note_id: str, note: NoteEntry) -> Mapping[str, NoteEntry]:
-    held = notes.get(note_id)
-    if held is not None and (held.version, held.time_ms, held.text) >= (note.version, note.time_ms, note.text):
-        return notes
-    return {**notes, note_id: note}
-
-
-def _put_scan(scans: Mapping[str, ScanEntry], event: Event, scan: EncodedScan) -> Mapping[str, ScanEntry]:
-    entry = ScanEntry(
-        series_uid=scan.series_uid,
-        time_ms=event.time_ms,
-        version=(0, event.recorded_ms, event.version),
-        modality=scan.modality,
-        content_sha256=scan.content_sha256,
-        encoder=scan.encoder,
-        embedding=scan.embedding,
-    )
-    held = scans.get(scan.instance_uid)
-    if held is not None and (held.version, held.content_sha256) >= (entry.version, entry.content_sha256):
-        return scans
-    return {**scans, scan.instance_uid: entry}
-
-
-def _expire(state: PatientState) -> PatientState:
-    """Drops documents that left history, then the oldest over the caps."""
-    horizon = state.newest_event_ms - DOCUMENT_RETENTION_MS
-    notes = _kept(state.notes, horizon, MAX_NOTES_KEPT)
-    scans = _kept(state.scans, horizon, MAX_SCANS_KEPT)
-    if notes is state.notes and scans is state.scans:
-        return state
-    return replace(state, notes=notes, scans=scans)
-
-
-def _kept(entries: Mapping[str, Any], horizon_ms: int, cap: int) -> Mapping[str, Any]:
-    if len(entries) <= cap and all(entry.time_ms > horizon_ms for entry in entries.values()):
-        return entries
-    alive = sorted(
-        ((key, entry) for key, entry in entries.items() if entry.time_ms > horizon_ms),
-        key=lambda item: (item[1].time_ms, item[0]),
-    )
-    return dict(alive[-cap:])

@@ -30,8 +30,17 @@ TOPICS = (
     Topic("scans", {"max.message.bytes": _LARGE, "retention.ms": str(7 * DAY_MS)}, "DICOM instances, or claim checks"),
     Topic("notes", {"max.message.bytes": _LARGE, "retention.ms": str(30 * DAY_MS)}, "clinical notes"),
     Topic("vitals", {"max.message.bytes": _LARGE, "retention.ms": str(30 * DAY_MS)}, "vital signs and labs"),
-    Topic("corrections", {"max.message.bytes": _LARGE, "retention.ms": str(30 * DAY_MS)}, "amendments, retractions"),
+    Topic(
+        "corrections",
+        {"max.message.bytes": _LARGE, "retention.ms": str(30 * DAY_MS)},
+        "amendments, retractions, merges",
+    ),
     Topic("encoded-scans", {"max.message.bytes": _SMALL, "retention.ms": str(30 * DAY_MS)}, "embeddings of scans"),
+    Topic(
+        "forwarded",
+        {"max.message.bytes": _LARGE, "retention.ms": str(30 * DAY_MS)},
+        "events of merged patients, sent on by workers (only they write here)",
+    ),
     Topic("risk", {"cleanup.policy": "compact,delete", "retention.ms": str(30 * DAY_MS)}, "every score"),
     Topic("alerts", {"retention.ms": str(365 * DAY_MS)}, "raised, escalated, cleared"),
     Topic("dead-letters", {"max.message.bytes": _LARGE, "retention.ms": str(90 * DAY_MS)}, "refused events"),

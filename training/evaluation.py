@@ -15,8 +15,9 @@ import numpy as np
 
 from models.predictor import Predictor
 from streaming.errors import ConfigError
+from streaming.history import ScanEntry
 from streaming.scoring import Scorer
-from streaming.state import PatientState, ScanEntry, apply
+from streaming.state import PatientState, apply
 from training.metrics import evaluate, operating_point
 from training.sources import READERS
 from training.stays import Stay

@@ -127,6 +127,7 @@ class Ward:
                 risk = orjson.loads(found.risk)
                 row["risk"] = {name: risk[name] for name in _SHOWN_OF_RISK}
                 row["risk"]["decision"] = risk["times"]["decision"]
+                row["risk"] |= {name: risk.get(name) for name in _MERGES}  # absent in records of older workers
             except (ValueError, KeyError, TypeError):
                 self.unreadable += 1
                 found.risk = None
@@ -134,6 +135,7 @@ class Ward:
 
 
 _SHOWN_OF_RISK = ("encounter", "as_of", "scores", "news2", "modalities", "model")
+_MERGES = ("merged_from", "merged_into")
 _SHOWN_OF_ALERT = (
     "id", "patient", "condition", "level", "action", "reason", "probability", "low", "high", "missing", "as_of",
 )  # fmt: skip

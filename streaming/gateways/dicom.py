@@ -21,8 +21,8 @@ from pynetdicom.sop_class import Verification
 
 from streaming.clock import wall_ms
 from streaming.errors import InvalidMessage, Unavailable
+from streaming.gateways.delivery import Delivery
 from streaming.gateways.drafts import Rules
-from streaming.gateways.forwarding import Forwarder
 from streaming.gateways.instances import Stored, scan_record
 from streaming.metrics import Metrics
 
@@ -62,14 +62,14 @@ class DicomGateway:
 
     def __init__(
         self,
-        forwarder: Forwarder,
+        delivery: Delivery,
         rules: Rules,
         bounds: Bounds,
         metrics: Metrics,
         ae_title: str,
         calling: Sequence[str] = (),
     ) -> None:
-        self._forwarder, self._rules, self._bounds, self._metrics = forwarder, rules, bounds, metrics
+        self._delivery, self._rules, self._bounds, self._metrics = delivery, rules, bounds, metrics
         self._stopping = False
         self._unanswered: set[Any] = set()  # associations with an instance in work; one has one at a time
         self._changed = threading.Condition()
@@ -162,12 +162,12 @@ class DicomGateway:
         stored = Stored(event.encoded_dataset(), dataset, str(event.request.AffectedSOPInstanceUID))
         try:
             try:
-                record = scan_record(stored, self._rules, self._forwarder.blobs, wall_ms())
+                record = scan_record(stored, self._rules, self._delivery.blobs, wall_ms())
             except InvalidMessage as error:
-                self._forwarder.refuse(DOOR, None, stored.part10, error)
+                self._delivery.refuse(DOOR, None, stored.part10, error)
                 status = CANNOT_UNDERSTAND if error.reason == "bad-dicom" else DOES_NOT_MATCH
                 return status, f"refused:{error.reason}", str(error)
-            self._forwarder.forward([record])
+            self._delivery.deliver([record])
         except Unavailable:
             return OUT_OF_RESOURCES, "unavailable", "not stored: send it again later"
         return SUCCESS, "accepted", ""

@@ -14,8 +14,8 @@ from streaming.clock import wall_ms
 from streaming.errors import InvalidMessage, Unavailable
 from streaming.gateways import acknowledgments as ack
 from streaming.gateways import er7, mllp
+from streaming.gateways.delivery import Delivery
 from streaming.gateways.drafts import Rules, Translation
-from streaming.gateways.forwarding import Forwarder
 from streaming.gateways.translation import Rejected, translate
 from streaming.metrics import Metrics
 
@@ -46,8 +46,8 @@ class _Connection:
 class Hl7Gateway:
     """Listens from `start` to `stop`."""
 
-    def __init__(self, forwarder: Forwarder, rules: Rules, bounds: Bounds, metrics: Metrics) -> None:
-        self._forwarder, self._rules, self._bounds, self._metrics = forwarder, rules, bounds, metrics
+    def __init__(self, delivery: Delivery, rules: Rules, bounds: Bounds, metrics: Metrics) -> None:
+        self._delivery, self._rules, self._bounds, self._metrics = delivery, rules, bounds, metrics
         self._connections: set[_Connection] = set()
         self._accepted = 0
         self._stopping = False
@@ -114,15 +114,15 @@ class Hl7Gateway:
             return self._refused("AE", data, found.refusals[0], found)
         # The dead letter first: should Kafka go away between the two, the sender still has the message.
         if found.refusals:
-            self._forwarder.refuse(DOOR, found.patient, data, found.refusals[0])
-        self._forwarder.forward(found.records)
+            self._delivery.refuse(DOOR, found.patient, data, found.refusals[0])
+        self._delivery.deliver(found.records)
         self._count("partly-refused" if found.refusals else "accepted")
         return "AA", [ack.Problem(p.number, p.text, p.place, "W") for p in found.problems]
 
     def _refused(
         self, code: ack.Code, data: bytes, error: InvalidMessage, found: Translation | None
     ) -> tuple[ack.Code, list[ack.Problem]]:
-        self._forwarder.refuse(DOOR, found.patient if found else None, data, error)
+        self._delivery.refuse(DOOR, found.patient if found else None, data, error)
         self._count(f"refused:{error.reason}")
         if found is not None:
             return code, found.problems

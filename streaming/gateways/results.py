@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 
 from models.signals import by_loinc
-from streaming.envelope import from_ms
+from streaming.clock import from_ms
 from streaming.errors import InvalidMessage
 from streaming.gateways import acknowledgments as ack
 from streaming.gateways.er7 import Message, Segment

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from streaming.blobs import open_store
 from streaming.bootstrap import check_topics, configure_logging, limits
 from streaming.errors import ConfigError
+from streaming.gateways.delivery import Delivery
 from streaming.gateways.drafts import Rules
-from streaming.gateways.forwarding import Forwarder
 from streaming.gateways.times import zone_of
 from streaming.health import Health
 from streaming.metrics import Metrics
@@ -49,8 +49,8 @@ def run_dicom(
     except ImportError:
         raise ConfigError("`listen dicom` needs pynetdicom: pip install pynetdicom") from None
 
-    async def serve(forwarder: Forwarder, rules: Rules, metrics: Metrics, told: asyncio.Event) -> None:
-        gateway = DicomGateway(forwarder, rules, bounds, metrics, ae_title, calling)
+    async def serve(delivery: Delivery, rules: Rules, metrics: Metrics, told: asyncio.Event) -> None:
+        gateway = DicomGateway(delivery, rules, bounds, metrics, ae_title, calling)
         port = _open(lambda: gateway.start(listening.host, listening.port), listening)
         _announce("DICOM", listening.host, port, f"AE title {ae_title}")
         await told.wait()
@@ -67,8 +67,8 @@ def run_hl7(settings: Settings, listening: Listening, bounds: "hl7.Bounds", proc
     """
     from streaming.gateways.hl7 import Hl7Gateway
 
-    async def serve(forwarder: Forwarder, rules: Rules, metrics: Metrics, told: asyncio.Event) -> None:
-        gateway = Hl7Gateway(forwarder, rules, bounds, metrics)
+    async def serve(delivery: Delivery, rules: Rules, metrics: Metrics, told: asyncio.Event) -> None:
+        gateway = Hl7Gateway(delivery, rules, bounds, metrics)
         try:
             port = await gateway.start(listening.host, listening.port)
         except OSError as error:
@@ -80,7 +80,7 @@ def run_hl7(settings: Settings, listening: Listening, bounds: "hl7.Bounds", proc
     asyncio.run(_run(settings, listening, processing_id, serve))
 
 
-Serve = Callable[[Forwarder, Rules, Metrics, asyncio.Event], Awaitable[None]]
+Serve = Callable[[Delivery, Rules, Metrics, asyncio.Event], Awaitable[None]]
 
 
 async def _run(settings: Settings, listening: Listening, processing_id: str, serve: Serve) -> None:
@@ -93,7 +93,7 @@ async def _run(settings: Settings, listening: Listening, processing_id: str, ser
     )
     await asyncio.to_thread(check_topics, settings)
     metrics = Metrics()
-    forwarder = Forwarder(
+    delivery = Delivery(
         settings.kafka_bootstrap,
         settings.topic_prefix,
         open_store(settings.blob_url, settings.blobs),
@@ -106,9 +106,9 @@ async def _run(settings: Settings, listening: Listening, processing_id: str, ser
     port = await health.start(listening.health_port)
     log.info("health on port %d", port)
     try:
-        await serve(forwarder, rules, metrics, told)
+        await serve(delivery, rules, metrics, told)
     finally:
-        await asyncio.to_thread(forwarder.close)
+        await asyncio.to_thread(delivery.close)
         await health.stop()
 
 

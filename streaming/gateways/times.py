@@ -10,7 +10,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from streaming.envelope import to_ms
+from streaming.clock import to_ms
 from streaming.errors import ConfigError, InvalidMessage
 
 _STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(?:(\d\d)(?:\.(\d{1,6}))?)?(?:([+-])(\d\d)(\d\d))?", re.ASCII)

@@ -20,8 +20,9 @@ from pynetdicom import AE
 from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification
 
 from streaming.blobs import FileBlobStore
+from streaming.clock import from_ms
 from streaming.dicom import decode
-from streaming.envelope import Limits, from_ms
+from streaming.envelope import Limits
 from streaming.errors import InvalidMessage, Unavailable
 from streaming.gateways import dicom
 from streaming.gateways.dicom import Bounds, DicomGateway
@@ -133,7 +134,7 @@ class Broker:
         self.confirm, self.asked = threading.Event(), threading.Event()
         self.confirm.set()
 
-    def forward(self, records):
+    def deliver(self, records):
         self.asked.set()
         assert self.confirm.wait(30)
         if self.away:

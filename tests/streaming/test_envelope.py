@@ -4,6 +4,7 @@ import pytest
 from models.signals import SIGNALS
 from streaming.envelope import Limits, ScanBytes, from_ms, headers_for, parse, parse_time
 from streaming.errors import REASONS, InvalidMessage
+from streaming.history import NEVER_MS
 from tests.helpers import HOUR, NOON, observation
 
 
@@ -89,7 +90,7 @@ def test_a_time_without_offset_is_refused():
 
 
 def test_times_survive_the_wire_to_the_millisecond():
-    for ms in (0, NOON + 123, 7_258_118_399_999, -1):
+    for ms in (0, NOON + 123, 7_258_118_399_999, -1, NEVER_MS):
         assert parse_time(from_ms(ms), "t") == ms
 
 

@@ -3,7 +3,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from models.signals import SIGNALS, by_name
-from streaming.envelope import from_ms
+from streaming.clock import from_ms
 from streaming.errors import ConfigError, InvalidMessage
 from streaming.gateways.patients import Identifier, choose, patient_key
 from streaming.gateways.times import instant, zone_of

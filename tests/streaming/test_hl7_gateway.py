@@ -27,7 +27,7 @@ class Broker:
         self.confirm.set()
         self.asked = threading.Event()
 
-    def forward(self, records):
+    def deliver(self, records):
         self.asked.set()
         assert self.confirm.wait(30)
         if self.away:
@@ -155,7 +155,7 @@ def test_an_error_of_our_own_is_answered_too(tmp_path):
         def broken(records):
             raise RuntimeError("text that may quote a patient")
 
-        broker.forward = broken
+        broker.deliver = broken
         sender = await connect()
         assert await sender.send(oru("1")) == ("AR", "1", ["207"])
 

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from streaming import codec
 from streaming.alerting import Episode, PolicyState
+from streaming.history import Embedding
 from streaming.observations import RETENTION_MS
-from streaming.state import Embedding, PatientState, apply
+from streaming.state import PatientState, apply
 from tests.helpers import HEART_RATE, HOUR, NOON, SPO2, event, observation, vitals
 
 AGE = "30525-0"

@@ -49,11 +49,15 @@ function fill(row) {
   if (data.silent) level.append(element("div", "data silent", "soft"));
   const patient = element("td", data.patient);
   if (risk && risk.encounter) patient.append(element("div", risk.encounter, "soft"));
+  if (risk && risk.merged_into) patient.append(element("div", `merged into ${risk.merged_into}`, "soft"));
+  if (risk && risk.merged_from && risk.merged_from.length) {
+    patient.append(element("div", `with ${risk.merged_from.join(", ")}`, "soft"));
+  }
   const scores = element("td");
   const rests = element("td");
   if (risk) {
     for (const score of risk.scores) scores.append(scoreLine(score, data.levels[score.condition]));
-    for (const [name, use] of Object.entries(risk.modalities)) {
+    for (const [name, use] of risk.merged_into ? [] : Object.entries(risk.modalities)) {
       const text = use.present ? `${name} ${use.items}, ${age(use.age_s)} old` : `no ${name}`;
       rests.append(element("div", text, use.present ? "" : "soft"));
     }
@@ -63,7 +67,7 @@ function fill(row) {
   tr.replaceChildren(level, patient, scores, news2, rests, updated);
 }
 
-function highest(data) { return data.risk ? Math.max(...data.risk.scores.map((s) => s.probability)) : 0; }
+function highest(data) { return data.risk ? Math.max(0, ...data.risk.scores.map((s) => s.probability)) : 0; }
 
 function order(a, b) {
   return RANK[b.data.level] - RANK[a.data.level] || b.data.silent - a.data.silent ||

@@ -1,4 +1,4 @@
-"""Records to Kafka for the gateways: `forward` returns when the broker has confirmed them all, or says it has not.
+"""Records to Kafka for the gateways: `deliver` returns when the broker has confirmed them all, or says it has not.
 
 A gateway answers its sender only after that, so what was answered is never lost. kafka-python's producer is used from
 DICOM's threads and HL7's executor alike; it is idempotent, acks=all, and gives up after the deadline, so that nothing
@@ -34,7 +34,7 @@ class AtTheDoor:
     timestamp: int = field(default_factory=wall_ms)
 
 
-class Forwarder:
+class Delivery:
     """Thread-safe. One producer, made anew when it failed for another reason than time."""
 
     def __init__(self, bootstrap: str, prefix: str, blobs: BlobStore, confirm_s: float) -> None:
@@ -44,7 +44,7 @@ class Forwarder:
         self._lock = threading.Lock()
         self._producer: KafkaProducer | None = None
 
-    def forward(self, records: Sequence[OutRecord]) -> None:
+    def deliver(self, records: Sequence[OutRecord]) -> None:
         """Sends the records in order; each has the broker's word when this returns.
 
         Raises:
@@ -72,7 +72,7 @@ class Forwarder:
             Unavailable: it is not confirmed; then the sender must keep the message.
         """
         record = AtTheDoor(door, None if key is None else key.encode(), data)
-        self.forward([dead_letter(record, door, error, self.blobs, wall_ms())])
+        self.deliver([dead_letter(record, door, error, self.blobs, wall_ms())])
 
     def close(self) -> None:
         with self._lock:

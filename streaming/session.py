@@ -1,0 +1,107 @@
+"""What passes through the pipeline: batches, the records taken of them, one ownership of a partition, its outcome.
+
+Plain data with the little that collects it; leaves the steps to `pipeline.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from streaming import codec
+from streaming.envelope import Event
+from streaming.errors import InvalidMessage
+from streaming.history import PatientState
+from streaming.partition import PartitionWrite
+from streaming.records import InRecord, OutRecord
+
+CACHED_PATIENTS = 20_000
+"""States kept in the worker per partition; beyond that the longest unused is read from Redis again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one fetch brought from one partition of topic `kind`. `arrival_ms`: wall clock, fractional."""
+
+    kind: str
+    partition: int
+    records: Sequence[InRecord]
+    arrival_ms: float
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(record.value or b"") for record in self.records)
+
+
+@dataclass(slots=True)
+class Session:
+    """One ownership of one partition: from its assignment to its end."""
+
+    partition: int
+    token: int
+    taken: dict[str, int]  # per topic, the last offset this session has taken or found stored
+    rebuilt_below: Mapping[str, int]  # offsets below these were committed before: rebuilt silently
+    cache: dict[str, PatientState] = field(default_factory=dict)
+    entries: int = 0
+
+    def outbox_name(self) -> str:
+        """A name no other owner uses, sorting in order of making."""
+        self.entries += 1
+        return f"{self.token:012d}-{self.entries:012d}"
+
+    def rebuilds(self, kind: str, offset: int) -> bool:
+        """Whether the effects of this offset are in the world already, so that only the state is to be made again."""
+        return offset < self.rebuilt_below.get(kind, 0)
+
+    def keep(self, state: PatientState) -> None:
+        """Into the cache, as the one used last."""
+        self.cache.pop(state.patient, None)
+        self.cache[state.patient] = state
+
+
+@dataclass(slots=True)
+class Taken:
+    """One record that this session takes: an accepted event, a refused one, or one for another partition."""
+
+    session: Session
+    batch: Batch
+    record: InRecord
+    event: Event | None
+    error: InvalidMessage | None
+    rerouted_to: int | None = None
+    letter: OutRecord | None = None
+    sent_on: Sequence[OutRecord] = ()  # to the patient that this one was merged into
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A processed batch, not yet stored: one write a partition."""
+
+    writes: list[tuple[Session, PartitionWrite]] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    stage_ms: dict[str, float] = field(default_factory=dict)
+    _by_partition: dict[int, PartitionWrite] = field(default_factory=dict)
+
+    def write(self, session: Session) -> PartitionWrite:
+        """The session's write, begun when first asked for."""
+        found = self._by_partition.get(session.partition)
+        if found is None:
+            found = self._by_partition[session.partition] = PartitionWrite(session.partition, session.token)
+            self.writes.append((session, found))
+        return found
+
+    def count(self, session: Session, name: str) -> None:
+        """One more of `name`, in the worker's metrics and in the partition's stored counters."""
+        counters = self.write(session).counters
+        counters[name] = counters.get(name, 0) + 1
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def out(self, session: Session, record: OutRecord) -> None:
+        """One more record for the outbox."""
+        self.write(session).outbox.append((session.outbox_name(), record.pack()))
+
+    def keep(self, session: Session, before: PatientState, after: PatientState) -> None:
+        """Into the cache, and over what was stored: only what differs from `before`, when that was stored."""
+        session.keep(after)
+        self.write(session).patients[after.patient] = (
+            after.newest_recorded_ms,
+            codec.encode(after, before if before.offsets else None),
+        )
