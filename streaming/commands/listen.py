@@ -72,7 +72,7 @@ Examples:
 @_common
 def hl7(port: int, connections: int, max_message_mb: int, idle_timeout: float, processing_id: str,
         **common: Any) -> None:  # fmt: skip
-    """HL7 v2 over MLLP: ORU^R01 to `vitals` and `corrections`, MDM^T02, T08, T11 to `notes` and `corrections`."""
+    """HL7 v2 over MLLP: results (ORU^R01), documents (MDM^T02, T08, T11) and patient merges (ADT^A40)."""
     from streaming.gateways import service
     from streaming.gateways.hl7 import Bounds
 

@@ -2,6 +2,7 @@
 
     ORU^R01           results.py     OBX of the signal table to `vitals`, wrong or deleted ones to `corrections`
     MDM^T02 T08 T11   documents.py   new, edited, cancelled document to `notes` and `corrections`
+    ADT^A40           merges.py      merged patients to `corrections`
 
 An id is the control id, a hash of the message's bytes and a number: the same message sent again gives the same events.
 """
@@ -76,11 +77,11 @@ class Draft:
     def time(self, stamp: str, what: str) -> int:
         return instant(stamp, self.rules.zone, what)
 
-    def identify(self, pid: Segment) -> None:
-        """The patient that the segments after this PID speak of."""
+    def identify(self, segment: Segment, field: int = 3) -> None:
+        """The patient that the segments after this PID (or this MRG, field 1) speak of."""
         identifiers = [
-            Identifier(parts[0], _authority(pid, number), parts[4].strip() if len(parts) > 4 else "")
-            for number, parts in enumerate(pid.repetitions(3))
+            Identifier(parts[0], _authority(segment, field, number), parts[4].strip() if len(parts) > 4 else "")
+            for number, parts in enumerate(segment.repetitions(field))
         ]
         self.found.patient = patient_key(choose(identifiers, self.rules.own_issuer), self.rules.own_issuer)
         self.encounter = None
@@ -96,13 +97,14 @@ def translate(message: Message, data: bytes, rules: Rules, received_ms: int) -> 
         Rejected: no type, version or processing id of ours.
         InvalidMessage: the message as a whole is refused.
     """
-    from streaming.gateways import documents, results
+    from streaming.gateways import documents, merges, results
 
     translators = {
         ("ORU", "R01"): results.translate,
         ("MDM", "T02"): documents.created,
         ("MDM", "T08"): documents.edited,
         ("MDM", "T11"): documents.cancelled,
+        ("ADT", "A40"): merges.merged,
     }
     header = message.header
     kind, trigger = header.component(9, 1), header.component(9, 2)
@@ -129,9 +131,9 @@ def translate(message: Message, data: bytes, rules: Rules, received_ms: int) -> 
     return draft.found
 
 
-def _authority(segment: Segment, repetition: int) -> str:
-    """PID-3.4, the assigning authority: its namespace, else its universal id."""
-    namespace, universal = (*segment.subcomponents(3, 4, repetition), "", "")[:2]
+def _authority(segment: Segment, field: int, repetition: int) -> str:
+    """CX.4, the assigning authority: its namespace, else its universal id."""
+    namespace, universal = (*segment.subcomponents(field, 4, repetition), "", "")[:2]
     return namespace.strip() or universal.strip()
 
 

@@ -133,7 +133,7 @@ def test_while_kafka_is_away_the_sender_keeps_the_message(tmp_path):
         (b"nonsense", ("AR", "", ["102"]), ["bad-hl7"]),
         (oru("7", unit="furlong"), ("AE", "7", ["103"]), ["unknown-unit"]),
         (oru("7").replace(b"123", b""), ("AE", "7", ["204"]), ["missing-patient"]),
-        (oru("7").replace(b"ORU^R01", b"ADT^A01"), ("AR", "7", ["200"]), []),
+        (oru("7").replace(b"ORU^R01", b"ADT^A01"), ("AR", "7", ["201"]), []),
         (oru("7").replace(b"|P|", b"|T|"), ("AR", "7", ["202"]), []),
         (oru("7") + b"OBX|2|NM|8867-4^HR^LN||80|furlong|||||F\r", ("AA", "7", ["103"]), ["unknown-unit"]),
         (oru("7").replace(b"8867-4", b"1-1"), ("AA", "7", []), []),

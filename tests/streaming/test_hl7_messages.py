@@ -147,6 +147,34 @@ def test_several_patients_in_one_message_stay_apart():
     assert [len(body["observations"]) for _, body in bodies(found)] == [1, 2]
 
 
+def a40(*lines, pid=PID):
+    return message("EVN||20260921150000|||MPI|20260921140000", pid, *lines, type="ADT^A40^ADT_A39")
+
+
+def test_a_merge_is_an_event_of_the_patient_that_goes_and_names_the_one_that_stays():
+    found = taken(a40("MRG|77^^^HOSP^MR", "PID|2||5^^^X^MR", "MRG|6^^^X^MR"))
+    assert [record.key for record in found.records] == [b"77", b"6@X"]
+    assert bodies(found) == [
+        ("corrections", {"kind": "patient-merged", "into": "123"}),
+        ("corrections", {"kind": "patient-merged", "into": "5@X"}),
+    ]
+    headers = {name: raw.decode() for name, raw in found.records[0].headers}
+    assert headers["ce_time"] == "2026-09-21T12:00:00.000Z" and headers["ce_recordedtime"] == "2026-09-21T13:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (a40(), "bad-hl7"),
+        (a40("MRG|"), "missing-patient"),
+        (a40("MRG|77", pid="NTE|1"), "missing-patient"),
+        (a40("MRG|123^^^HOSP^MR"), "bad-correction"),
+    ],
+)
+def test_a_merge_that_does_not_name_two_patients_is_refused(data, reason):
+    assert refused(data) == reason
+
+
 def test_documents_become_notes_amendments_and_retractions():
     note = {"note_id": "D1^EHR", "text": "Line one\nand | two\nthree", "category": "PN"}
     text = ("OBX|1|TX|||Line one~and \\F\\ two", "OBX|2|FT|||three", "OBX|3|ED|||^AP^PDF^Base64^AAAA")
@@ -195,7 +223,8 @@ def test_without_a_zone_only_times_with_an_offset_are_taken():
 @pytest.mark.parametrize(
     ("changes", "number"),
     [
-        ({"type": "ADT^A01"}, ack.UNSUPPORTED_TYPE),
+        ({"type": "ADT^A01"}, ack.UNSUPPORTED_EVENT),
+        ({"type": "ORM^O01"}, ack.UNSUPPORTED_TYPE),
         ({"type": "ORU^R40"}, ack.UNSUPPORTED_EVENT),
         ({"type": ""}, ack.UNSUPPORTED_TYPE),
     ],
@@ -270,8 +299,8 @@ _PARTS = st.sampled_from(
         "MSH|^~\\&|A|B|C|D|20260921150000||ORU^R01|42|P|2.5.1\r", "MSH|^~\\&|||||||MDM^T02|1|P|2.5||||||UNICODE UTF-8\r",
         "PID|1||123^^^HOSP^MR\r", f"PV1{'|' * 19}V\r", "OBR|1||||||20260921145800\r",
         "TXA|1|PN|TX|20260921120000||||||||D1\r", "OBX|1|NM|8867-4^x^LN||80|/min|||||F\r", "OBX|1|TX|||text\r",
-        "OBX|1|SN|8867-4^^LN||^8|/min|||||W\r", "|", "^", "~", "\\", "&", "\r", "\n", "\x00", "\x1c", "\x0b", '""', "\\X",
-        "\\.br\\", "9" * 400, "1e9", "nan", "é",
+        "OBX|1|SN|8867-4^^LN||^8|/min|||||W\r", "MSH|^~\\&|||||||ADT^A40|1|P|2.5\r", "EVN||2026092115\r", "MRG|77\r",
+        "|", "^", "~", "\\", "&", "\r", "\n", "\x00", "\x1c", "\x0b", '""', "\\X", "\\.br\\", "9" * 400, "1e9", "nan", "é",
     ]
 )  # fmt: skip
 
