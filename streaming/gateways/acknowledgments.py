@@ -5,13 +5,14 @@ AR: unreadable, of a type, version or processing id that is not taken, or (ERR-3
 Source: HL7 v2.8.2 section 2.9.2.2 and tables 0008 (codes), 0357 (errors), 0516 (severity).
 """
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from streaming.gateways.er7 import Delimiters, Segment, escape
+from streaming.gateways.er7 import CHARACTER_SETS, Delimiters, Segment, escape
 
 Code = Literal["AA", "AE", "AR"]
 
@@ -48,24 +49,32 @@ def acknowledge(header: Segment | None, code: Code, problems: Sequence[Problem],
     """The answer to a message with this MSH (None when it had no usable one), as bytes in its character set."""
     delimiters = header.delimiters if header is not None else Delimiters()
     sep = delimiters.field
-    control = header.raw(10) if header is not None else ""
-    event = header.component(9, 2) if header is not None else ""
-    version = (header.component(12) if header is not None else "") or "2.5.1"
-    codec = header.codec if header is not None else "ascii"
-    own = hashlib.blake2b(f"{control}|{received_ms}".encode(), digest_size=8).hexdigest()
-    kind = delimiters.component.join(
-        part for part in ("ACK", escape(event, delimiters), "ACK" if event else "") if part
-    )
+    named = header.component(18) if header is not None else ""
+    codec = CHARACTER_SETS.get(named, "ascii")
+
+    def echo(number: int) -> str:
+        return _readable(header.raw(number), codec) if header is not None else ""
+
+    event = _readable(header.component(9, 2), codec) if header is not None else ""
+    version = (_readable(header.component(12), codec) if header is not None else "") or "2.5.1"
+    kind = delimiters.component.join(("ACK", escape(event, delimiters), "ACK") if event else ("ACK",))
     encoding = delimiters.component + delimiters.repetition + delimiters.escape + delimiters.subcomponent
     stamp = f"{datetime.fromtimestamp(received_ms / 1000, UTC):%Y%m%d%H%M%S}+0000"
-    whom = (header.raw(3), header.raw(4)) if header is not None else ("", "")
-    msh = ["MSH", encoding, "WARDWATCH", "", *whom, stamp, "", kind, own, "P", escape(version, delimiters)]
-    if header is not None and header.raw(18):
-        msh += [""] * 5 + [header.raw(18)]
+    own = hashlib.blake2b(f"{echo(10)}|{received_ms}".encode(), digest_size=8).hexdigest()
+    msh = ["MSH", encoding, "WARDWATCH", "", echo(3), echo(4), stamp, "", kind, own, "P", escape(version, delimiters)]
+    if named in CHARACTER_SETS and named:
+        msh += [""] * 5 + [named]
     first = next((problem.text for problem in problems if problem.severity == "E"), "")
-    lines = [msh, ["MSA", code, control, escape(first, delimiters)]]
+    lines = [msh, ["MSA", code, echo(10), escape(first, delimiters)]]
     lines += [_err(problem, delimiters) for problem in problems[:MOST_ERRORS]]
     return "".join(sep.join(line).rstrip(sep) + "\r" for line in lines).encode(codec, "replace")
+
+
+def _readable(text: str, codec: str) -> str:
+    """A value of the header (which was read as Latin-1) in its own character set, without control characters."""
+    with contextlib.suppress(UnicodeError):
+        text = text.encode("iso8859-1").decode(codec)
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _err(problem: Problem, delimiters: Delimiters) -> list[str]:

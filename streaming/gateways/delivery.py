@@ -7,6 +7,7 @@ piles up while Kafka is away: each connection has at most one message in flight,
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from streaming.errors import InvalidMessage, Unavailable
 from streaming.records import OutRecord, dead_letter
 
 LARGEST_BYTES = 48 << 20
+RETRY_AFTER_S = 1.0
+"""So long after a failed connection no other is tried: many senders that wait must not wait one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Delivery:
         self._bootstrap, self._prefix, self._confirm_s = bootstrap, prefix, confirm_s
         self._lock = threading.Lock()
         self._producer: KafkaProducer | None = None
+        self._failed_at = -RETRY_AFTER_S
 
     def deliver(self, records: Sequence[OutRecord]) -> None:
         """Sends the records in order; each has the broker's word when this returns.
@@ -83,6 +87,8 @@ class Delivery:
     def _connected(self) -> KafkaProducer:
         with self._lock:
             if self._producer is None:
+                if time.monotonic() - self._failed_at < RETRY_AFTER_S:
+                    raise Unavailable("Kafka does not answer")
                 wait_ms = int(self._confirm_s * 1000)
                 try:
                     self._producer = KafkaProducer(
@@ -100,6 +106,7 @@ class Delivery:
                         metrics_enabled=False,
                     )
                 except (KafkaError, OSError) as error:
+                    self._failed_at = time.monotonic()
                     raise Unavailable(f"Kafka does not answer ({type(error).__name__})") from error
             return self._producer
 

@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import Verification
+from pynetdicom.transport import ThreadedAssociationServer
 
 from streaming.clock import wall_ms
 from streaming.errors import InvalidMessage, Unavailable
@@ -73,6 +74,7 @@ class DicomGateway:
         self._stopping = False
         self._unanswered: set[Any] = set()  # associations with an instance in work; one has one at a time
         self._changed = threading.Condition()
+        self._server: ThreadedAssociationServer | None = None
         # pynetdicom's own lines show data sets, names and all.
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
         _config.LOG_HANDLER_LEVEL = "none"
@@ -101,13 +103,16 @@ class DicomGateway:
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_PDU_SENT, self._sent),
         ]
-        server = self._ae.start_server((host, port), block=False, evt_handlers=handlers)
-        assert server is not None
-        return int(server.server_address[1])
+        self._server = self._ae.start_server((host, port), block=False, evt_handlers=handlers)
+        assert self._server is not None
+        return int(self._server.server_address[1])
 
     def stop(self) -> None:
-        """Instances in work are stored and answered; later ones are answered 0xA700; then associations end."""
+        """Lets nobody in; answers instances in work, later ones with 0xA700; then ends the associations."""
         self._stopping = True
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
         deadline = time.monotonic() + self._bounds.stop_timeout_s
         with self._changed:
             while self._unanswered and time.monotonic() < deadline:

@@ -180,4 +180,4 @@ def _segment(line: str, delimiters: Delimiters, codec: str) -> Segment:
 
 
 def _is_content(character: str) -> bool:
-    return character.isalnum() or character.isspace() or not character.isprintable()
+    return not character.isascii() or character.isalnum() or not character.isprintable() or character.isspace()

@@ -103,4 +103,6 @@ def _read(part10: bytes) -> pydicom.Dataset:
 
 def _text(header: pydicom.Dataset, name: str) -> str:
     value = header.get(name)
+    if isinstance(value, pydicom.multival.MultiValue):
+        raise ValueError(f"{name} has several values")
     return "" if value is None else str(value).strip()

@@ -1,5 +1,6 @@
 """The gateways as processes: real DICOM and MLLP senders, real Kafka, both workers, to a risk record."""
 
+import contextlib
 import io
 import os
 import re
@@ -229,14 +230,18 @@ def test_while_kafka_is_away_senders_keep_their_messages_and_later_none_is_lost(
         os.kill(kafka.pid, signal.SIGCONT)
         eventually(lambda: sender.send(oru("2"))[0] == "AA", "the message is taken", 120)
         eventually(lambda: link.send_c_store(one).Status == 0x0000, "the picture is taken", 120)
-        link.release()
-        sender.close()
         controls = {dict(record.headers)["ce_id"].decode().split("/")[0] for record in site.read("vitals")}
         assert controls == {"1", "2"}
+        os.kill(kafka.pid, signal.SIGKILL)
+        assert link.send_c_store(one).Status == 0xA700
+        assert sender.send(oru("3"))[0] == "AR"
+        link.release()
+        sender.close()
         for gateway in gateways:
             gateway.stop()
     finally:
-        os.kill(kafka.pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(kafka.pid, signal.SIGCONT)
         for gateway in gateways:
             gateway.process.kill()
             gateway.process.wait()

@@ -4,6 +4,8 @@ import asyncio
 import threading
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from streaming.blobs import FileBlobStore
 from streaming.errors import Unavailable
@@ -218,3 +220,23 @@ def test_stopping_answers_what_is_in_work_and_closes_the_rest(tmp_path):
         await stopping
 
     converse(tmp_path, script)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.lists(st.tuples(st.integers(0, 150), st.binary(max_size=2)), min_size=1, max_size=8),
+    )
+)
+def test_whatever_comes_is_answered_and_never_by_an_error_of_ours(tmp_path, noise):
+    """Random bytes, or a whole message with some bytes replaced."""
+    data = noise if isinstance(noise, bytes) else bytearray(oru("7"))
+    if not isinstance(noise, bytes):
+        for place, piece in noise:
+            data[place : place + len(piece)] = piece
+    metrics = Metrics()
+    gateway = Hl7Gateway(Broker(tmp_path), RULES, Bounds(), metrics)
+    answer = er7.parse(asyncio.run(gateway.answer(bytes(data))))
+    assert next(s for s in answer.segments if s.name == "MSA").raw(1) in ("AA", "AE", "AR")
+    assert 'outcome="failed"' not in metrics.render()

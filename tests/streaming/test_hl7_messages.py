@@ -285,6 +285,18 @@ def test_an_acknowledgment_is_read_by_another_parser():
     assert str(err[8]) == r"unknown-unit: a\F\b\S\c"
 
 
+def test_an_answer_is_in_the_character_set_of_the_message_or_ascii():
+    def of(data):
+        return ack.acknowledge(er7.read_header(data), "AA", [], NOW)
+
+    named = oru(heart(), control="Ä1", more="||||||UNICODE UTF-8").decode()
+    assert "MSA|AA|Ä1\r" in of(named.encode()).decode("utf-8")
+    assert er7.parse(of(named.encode())).header.component(18) == "UNICODE UTF-8"
+    for broken in (oru(heart(), control="Ä1"), oru(heart(), control="a\x1cb\x00")):
+        assert b"?" in of(broken)
+        er7.parse(of(broken))
+
+
 def test_no_answer_repeats_what_the_message_says():
     for data in (oru(heart(value="SECRET")), message("PID|1||SECRET^^^A~SECRET2^^^B||SECRET", heart())):
         try:
@@ -322,6 +334,7 @@ def test_whatever_comes_is_taken_refused_or_rejected_and_answered(data):
         header = None
     answer = ack.acknowledge(header, "AR", problems, NOW)
     assert answer.startswith(b"MSH") and b"\rMSA" in answer
+    er7.parse(answer)
     assert not any(byte in answer for byte in b"\x0b\x1c")
 
 
