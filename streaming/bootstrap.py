@@ -50,6 +50,7 @@ def limits(settings: Settings) -> Limits:
         inline_bytes=settings.inline_limit_bytes,
         future_ms=settings.future_tolerance_s * 1000,
         now_ms=wall_ms if settings.clock == "wall" else None,
+        broker_recorded=settings.clock == "wall",
     )
 
 

@@ -159,6 +159,7 @@ class Limits:
     inline_bytes: int = 8 << 20
     future_ms: int = 300_000
     now_ms: Callable[[], int] | None = None  # None in a replay: only the event's own record bounds it
+    broker_recorded: bool = False  # an event that does not say when it was recorded: by the broker's time, or its own
 
 
 def parse(
@@ -187,7 +188,9 @@ def parse(
         raise InvalidMessage("wrong-type", f"ce_type is not {TYPES[kind]}")
     time_ms = parse_time(_required(attributes, "ce_time"), "ce_time")
     recorded = attributes.get("ce_recordedtime")
-    recorded_ms = parse_time(recorded, "ce_recordedtime") if recorded else (broker_ms if limits.now_ms else time_ms)
+    recorded_ms = (
+        parse_time(recorded, "ce_recordedtime") if recorded else (broker_ms if limits.broker_recorded else time_ms)
+    )
     data = _data(kind, value, attributes, limits)
     if isinstance(data, PatientMerged):
         _refuse_bad_merge(patient, data)

@@ -83,8 +83,8 @@ def _path(text: str) -> tuple[Hop, ...]:
         raise InvalidMessage(
             "bad-attribute", "ce_mergedfrom is not a list of patient, recorded time and hash"
         ) from None
-    if not hops:
-        raise InvalidMessage("bad-attribute", "ce_mergedfrom is empty")
+    if not hops or not all(0 < len(hop.patient) <= 200 for hop in hops):
+        raise InvalidMessage("bad-attribute", "ce_mergedfrom is empty, or a patient of it is")
     if len(hops) > MAX_HOPS:
         raise InvalidMessage("merge-depth", f"merged on more than {MAX_HOPS} times")
     return hops

@@ -92,6 +92,9 @@ Correction = Annotated[Corrected, Field(discriminator="kind")]
 """Value on `corrections`. Of several merges and undos of a patient the last recorded counts, whenever it comes."""
 
 Version = tuple[int, int, int]
+Milliseconds = Annotated[
+    int, Field(ge=-62_135_596_800_000, le=253_402_300_799_999, description="since 1970, years 1 to 9999")
+]
 
 
 class HistoryJoined(Wire):
@@ -103,13 +106,15 @@ class HistoryJoined(Wire):
     kind: Literal["history-joined"]
     encounter: str | None
     encounter_version: Version
-    newest_event_ms: int
-    newest_recorded_ms: int
+    newest_event_ms: Milliseconds
+    newest_recorded_ms: Milliseconds
     observations: Annotated[str, Field(description="base64 of the packed measurements")]
-    notes: Annotated[dict[Identifier, tuple[int, Version, str]], Field(description="by id: time in ms, version, text")]
+    notes: Annotated[
+        dict[Identifier, tuple[Milliseconds, Version, str]], Field(description="by id: time, version, text")
+    ]
     scans: Annotated[
-        dict[Identifier, tuple[str, int, Version, str, str, str, str]],
-        Field(description="by instance: series, time in ms, version, modality, SHA-256, encoder, embedding"),
+        dict[Identifier, tuple[str, Milliseconds, Version, str, str, str, str]],
+        Field(description="by instance: series, time, version, modality, SHA-256, encoder, embedding"),
     ]
 
 

@@ -20,6 +20,7 @@ RETENTION_MS = HOURS * HOUR_MS
 
 RETRACTED_RANK = 255
 _SIGNAL_BITS = 8
+_FARTHEST_MS = 1 << 48  # from 1970, some 8,900 years
 
 ENTRY = np.dtype(
     [("key", "<i8"), ("recorded", "<i8"), ("value", "<f4"), ("version", "<u4"), ("rank", "u1")],
@@ -165,13 +166,12 @@ class Observations:
         found = cls.unpack(data)
         for entries, static in ((found.entries, False), (found.static, True)):
             signals = entries["key"] & 0xFF
-            if not np.isfinite(entries["value"]).all() or any(
-                (one in STATIC) is not static for one in set(signals.tolist())
-            ):
-                raise ValueError("a measurement is not a number, or of a signal that cannot be")
             group = signals if static else entries["key"]
-            if (signals >= len(SIGNALS)).any() or (group[1:] <= group[:-1]).any():
-                raise ValueError("measurements are not in order, or of no known signal")
+            known = (signals < len(SIGNALS)).all() and (np.isin(signals, list(STATIC)) == static).all()
+            if not known or (group[1:] <= group[:-1]).any():
+                raise ValueError("measurements are of no known signal, or not in order")
+            if not np.isfinite(entries["value"]).all() or (np.abs(entries["key"] >> _SIGNAL_BITS) > _FARTHEST_MS).any():
+                raise ValueError("a measurement is no number, or of no year")
         return found
 
 

@@ -49,15 +49,16 @@ def apply(state: PatientState, event: Event) -> PatientState:
         parts = _absorb(state.patient, held.parts, event)
         if parts is held.parts:
             return state if offsets is state.offsets else replace(state, offsets=offsets)
-        now = Absorbed(held.own, parts)
+        now, links = Absorbed(held.own, parts), state.links
     else:
-        now = Absorbed(replace(take(held.own, event), offsets={}), held.parts)
-    return replace(state, offsets=offsets, links=now.own.links, absorbed=now, **union(now.histories))
+        own = take(replace(held.own, links=state.links), event)
+        now, links = Absorbed(_bare(own), held.parts), own.links
+    return replace(state, offsets=offsets, links=links, absorbed=now, **union(now.histories))
 
 
 def _bare(state: PatientState) -> PatientState:
-    """Only what the patient's own events amount to."""
-    return replace(state, offsets={}, policy=PolicyState(), embeddings={})
+    """Only the history."""
+    return replace(state, offsets={}, policy=PolicyState(), embeddings={}, links=None)
 
 
 def _absorb(patient: str, parts: Mapping[str, Part], event: Event) -> Mapping[str, Part]:

@@ -2,8 +2,9 @@
 
 Which waiting updates share a score, and how topics interleave, differs from run to run; so each run is checked against
 what it said: every risk record is computed again from the events up to its recorded offsets, offsets only grow, every
-event is covered, and the alerts are the policy applied to the recorded scores in order. Uses the pure functions
-(parse, reduce, score, decide), none of the engine, store or pipeline.
+event is covered, and the alerts are the policy applied to the recorded scores in order. A patient merged into another
+has no scores while the merge stands, and the other's are computed with that history. Uses the pure functions (parse,
+reduce, score, decide), none of the engine, store, pipeline or forwarding.
 """
 
 import asyncio
@@ -18,15 +19,16 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from models.predictor import Predictor
-from streaming import alerting
+from streaming import alerting, verify_merges
 from streaming.envelope import Event, Limits, parse_time
 from streaming.errors import InvalidMessage, Unavailable
+from streaming.history import PatientState
 from streaming.kafka_reading import partitions_of
 from streaming.records import parse_record
 from streaming.scoring import Scorer
-from streaming.state import PatientState, apply
+from streaming.state import apply
 
-INPUTS = ("vitals", "notes", "corrections", "encoded-scans")
+INPUTS = ("vitals", "notes", "corrections", "encoded-scans", "forwarded")
 TOPICS = (*INPUTS, "scans", "risk", "alerts", "dead-letters")
 TOLERANCE = 1e-5
 _ROWS = 64
@@ -79,8 +81,18 @@ def verify(topics: Mapping[str, Sequence[ConsumerRecord]], predictor: Predictor,
     verdict = Verdict()
     events = _inputs(topics, limits, verdict)
     risks = _once(topics.get("risk", ()), "risk", verdict)
-    _check_scores(risks, events, predictor, verdict)
-    _check_alerts(risks, topics.get("alerts", ()), predictor, verdict)
+    for line in verify_merges.sent_on_wrongly(topics, events):
+        verdict.wrong(line)
+    states = _check_scores(risks, events, predictor, verdict)
+    for line in verify_merges.parts_that_differ(states):
+        verdict.wrong(line)
+    first_places = {
+        (event.kind, event.partition, event.offset): event.position
+        for (kind, _), some in events.items()
+        if kind == "forwarded"
+        for event in some
+    }
+    _check_alerts(risks, topics.get("alerts", ()), first_places, predictor, verdict)
     return verdict
 
 
@@ -141,7 +153,8 @@ def _once(records: Sequence[ConsumerRecord], kind: str, verdict: Verdict) -> lis
 
 def _check_scores(
     risks: Sequence[dict], events: Mapping[tuple[str, str], list[Event]], predictor: Predictor, verdict: Verdict
-) -> None:
+) -> dict[str, PatientState]:
+    """Gives every patient's state after the last record."""
     states: dict[str, PatientState] = {}
     taken: dict[tuple[str, str], int] = defaultdict(int)
     covered: dict[tuple[str, str], int] = {}
@@ -171,6 +184,14 @@ def _check_scores(
                 state = apply(state, waiting[taken[key]])
                 taken[key] += 1
         states[patient] = state
+        into = state.merged_into
+        if (body.get("merged_into"), tuple(body.get("merged_from", ()))) != (into, state.merged_from):
+            verdict.wrong(f"risk {body['id'][:12]}: tells of other merges than its events")
+        verdict.counts["merged"] += into is not None
+        if (into is None) != bool(body["scores"]):
+            verdict.wrong(f"risk {body['id'][:12]}: scored though merged into another, or neither")
+        if not body["scores"]:
+            continue
         rows.append((body, state))
         if len(rows) == _ROWS:
             compare()
@@ -181,26 +202,35 @@ def _check_scores(
         verdict.counts["covered"] += taken[key]
         if missed:
             verdict.wrong(f"{missed} events of {key[0]} are not covered by any score")
+    return states
 
 
 def _check_alerts(
-    risks: Sequence[dict], records: Sequence[ConsumerRecord], predictor: Predictor, verdict: Verdict
+    risks: Sequence[dict],
+    records: Sequence[ConsumerRecord],
+    first_places: Mapping[verify_merges.Place, verify_merges.Place],
+    predictor: Predictor,
+    verdict: Verdict,
 ) -> None:
     policy = alerting.Policy.from_card(predictor.card)
     states: dict[str, alerting.PolicyState] = {}
     expected: list[str] = []
     for body in risks:
-        trigger = body["trigger"]
+        held = states.get(body["patient"], alerting.PolicyState())
+        if body.get("merged_into") is not None:
+            states[body["patient"]], decisions = alerting.merged(held, body["site"], body["patient"])
+            expected += [decision.alert_id for decision in decisions]
+            continue
+        place = (body["trigger"]["topic"], body["trigger"]["partition"], body["trigger"]["offset"])
         scored = alerting.Scored(
             site=body["site"],
             patient=body["patient"],
-            position=(trigger["topic"], trigger["partition"], trigger["offset"]),
+            position=first_places.get(place, place),
             event_ms=_ms(body["newest_event"]),
             may_page=body["may_page"],
             probabilities={one["condition"]: one["probability"] for one in body["scores"]},
         )
-        state, decisions = alerting.decide(policy, states.get(body["patient"], alerting.PolicyState()), scored)
-        states[body["patient"]] = state
+        states[body["patient"]], decisions = alerting.decide(policy, held, scored)
         expected += [decision.alert_id for decision in decisions]
     told = [b["id"] for b in _once(records, "alerts", verdict) if b["condition"] != alerting.SILENCE]
     for missing in set(expected) - set(told):

@@ -76,6 +76,17 @@ def test_a_quiet_patient_leaves_unless_an_alert_stands(ward):
     assert [row["patient"] for row in ward.since(-1)["rows"]] == ["p2"]
 
 
+def test_a_merged_patient_says_where_to_and_the_other_whose_events_it_has(ward):
+    old, kept = orjson.loads(_risk("p1")), orjson.loads(_risk("p2"))
+    ward.take_alert(_alert("p1"), 1)
+    ward.take_alert(_alert("p1", level="none", revision=2), 2)
+    ward.take_risk(b"p1", orjson.dumps(old | {"scores": [], "merged_into": "p2"}), 2)
+    ward.take_risk(b"p2", orjson.dumps(kept | {"merged_from": ["p1"]}), 3)
+    rows = {row["patient"]: row for row in ward.since(-1)["rows"]}
+    assert (rows["p1"]["risk"]["merged_into"], rows["p1"]["risk"]["scores"], rows["p1"]["level"]) == ("p2", [], "none")
+    assert (rows["p2"]["risk"]["merged_from"], rows["p2"]["risk"]["merged_into"]) == (["p1"], None)
+
+
 @pytest.mark.parametrize("value", [b"", b"{", b"[]", b"{}", b'{"id":1}', None])
 def test_what_cannot_be_read_is_counted_and_nothing_more(ward, value):
     ward.take_alert(value, 1)

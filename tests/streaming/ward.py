@@ -1,0 +1,165 @@
+"""The fusion worker's pipeline on a broker and a store in memory: deaths at every step, without Kafka and Redis."""
+
+import asyncio
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
+
+from aiokafka.partitioner import murmur2
+
+from streaming import alerting, codec
+from streaming.clock import EventsClock
+from streaming.envelope import Limits
+from streaming.partition import PartitionMeta
+from streaming.pipeline import INPUTS, Batch, Pipeline, Rules
+from streaming.scoring import Scorer
+from streaming.verify import verify
+from tests.helpers import NOON
+
+PARTITIONS = 4
+
+
+def partition_of(key):
+    return (murmur2(key) & 0x7FFFFFFF) % PARTITIONS
+
+
+class Broker:
+    """Topics that outlive every worker."""
+
+    def __init__(self):
+        self.logs = defaultdict(list)
+
+    def append(self, kind, key, value, headers, partition=None):
+        partition = partition_of(key) if partition is None else partition
+        log = self.logs[kind, partition]
+        log.append(
+            SimpleNamespace(
+                topic=kind, partition=partition, offset=len(log), timestamp=NOON, key=key, value=value, headers=headers
+            )
+        )
+
+    async def publish(self, records):
+        for one in records:
+            self.append(one.kind, one.key, one.value, one.headers, one.partition)
+
+    def topics(self):
+        found = defaultdict(list)
+        for (kind, _), log in sorted(self.logs.items(), key=lambda item: item[0]):
+            found[kind] += log
+        return found
+
+
+class Store:
+    """What `streaming.store.Store` keeps in Redis."""
+
+    def __init__(self):
+        self.fence = defaultdict(int)
+        self.offsets = defaultdict(dict)
+        self.outbox = defaultdict(dict)
+        self.patients = defaultdict(lambda: defaultdict(dict))
+
+    async def take_over(self, partition):
+        self.fence[partition] += 1
+        return PartitionMeta(
+            self.fence[partition], dict(self.offsets[partition]), sorted(self.outbox[partition].items())
+        )
+
+    async def load(self, partition, patients):
+        return [dict(self.patients[partition].get(name, {})) for name in patients]
+
+    async def write(self, write):
+        assert write.token == self.fence[write.partition]
+        for topic, (before, after) in write.offsets.items():
+            assert self.offsets[write.partition].get(topic) == before
+            self.offsets[write.partition][topic] = after
+        self.outbox[write.partition].update(write.outbox)
+        for name, (_, fields) in write.patients.items():
+            self.patients[write.partition][name] |= {key.encode(): value for key, value in fields.items()}
+
+    async def clear_outbox(self, entries):
+        for partition, names in entries.items():
+            for name in names:
+                self.outbox[partition].pop(name, None)
+
+    def states(self):
+        return {name: codec.decode(name, fields) for held in self.patients.values() for name, fields in held.items()}
+
+
+class Touchy:
+    """The shipped model with thresholds that every score reaches, or none."""
+
+    def __init__(self, predictor, threshold=1e-9):
+        levels = {"watch": threshold, "warning": 1.0, "critical": 1.0}
+        self._predictor = predictor
+        self.card = replace(predictor.card, thresholds=dict.fromkeys(predictor.card.conditions, levels))
+
+    def __getattr__(self, name):
+        return getattr(self._predictor, name)
+
+
+class Hospital:
+    """One worker at a time over all partitions."""
+
+    def __init__(self, predictor, score="each"):
+        self.predictor, self.score = Touchy(predictor), score
+        self.broker, self.store = Broker(), Store()
+        self.committed = {(kind, partition): None for kind in INPUTS for partition in range(PARTITIONS)}
+        self.start()
+
+    def start(self):
+        """A new worker: takes over what the last one left."""
+        self._pipeline = Pipeline(
+            self.store, self.broker, None, Scorer(self.predictor), alerting.Policy.from_card(self.predictor.card), EventsClock(),
+            Rules("ward", self.score, 10**9, 64, 100, Limits(), partition_of), ThreadPoolExecutor(1),
+        )  # fmt: skip
+        committed = {
+            partition: {kind: self.committed[kind, partition] for kind in INPUTS} for partition in range(PARTITIONS)
+        }
+        starts = asyncio.run(self._pipeline.take_over(committed))
+        self.at = {(kind, partition): starts[partition][kind] for kind in INPUTS for partition in range(PARTITIONS)}
+
+    def send(self, *records):
+        for one in records:
+            self.broker.append(one.topic, one.key, one.value, one.headers)
+        return self
+
+    def step(self, dies=None):
+        """One batch of everything that waits, up to a death `before` the write, after it (`stored`) or `published`."""
+        batches = []
+        for (kind, partition), log in list(self.broker.logs.items()):
+            if kind in INPUTS and len(log) > self.at[kind, partition]:
+                batches.append(Batch(kind, partition, log[self.at[kind, partition] :], 0.0))
+                self.at[kind, partition] = len(log)
+        if not batches:
+            return False
+        asyncio.run(self._settle(batches, dies))
+        return True
+
+    async def _settle(self, batches, dies):
+        outcome = await self._pipeline.process(batches)
+        if dies == "before":
+            return
+        await self._pipeline.store(outcome)
+        if dies == "stored":
+            return
+        await self._pipeline.publish([outcome])
+        if dies == "published":
+            return
+        await self._pipeline.forget([outcome])
+        for batch in batches:
+            self.committed[batch.kind, batch.partition] = batch.records[-1].offset + 1
+
+    def run(self, *records):
+        """Sends, and works until nothing waits."""
+        self.send(*records)
+        while self.step():
+            pass
+        return self
+
+    def lose_redis(self):
+        self.store = Store()
+        self.start()
+
+    def verdict(self):
+        return verify(self.broker.topics(), self.predictor, Limits())
