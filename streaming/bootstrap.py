@@ -16,7 +16,7 @@ from models.golden import GoldenMismatch
 from models.predictor import Predictor
 from streaming import alerting, topics
 from streaming.agent import Worker
-from streaming.blobs import FileBlobStore
+from streaming.blobs import open_store
 from streaming.clock import make_clock, wall_ms
 from streaming.envelope import Limits
 from streaming.errors import ConfigError, Unavailable, WardwatchError
@@ -73,7 +73,7 @@ async def run_fusion(settings: Settings) -> None:
         pipeline = Pipeline(
             store,
             publisher,
-            FileBlobStore(settings.blobs),
+            open_store(settings.blob_url, settings.blobs),
             scorer,
             alerting.Policy.from_card(predictor.card),
             make_clock(settings.clock),
@@ -122,7 +122,7 @@ async def run_imaging(settings: Settings) -> None:
         async with DecodePool() as pool:
             pipeline = ImagingPipeline(
                 publisher,
-                FileBlobStore(settings.blobs),
+                open_store(settings.blob_url, settings.blobs),
                 pool,
                 predictor,
                 limits(settings),

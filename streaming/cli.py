@@ -20,6 +20,7 @@ COMMANDS = {
     "alerts": ("alerts", "subscribe to the alerts topic"),
     "board": ("board", "live ward board in the browser"),
     "dead-letters": ("dead_letters", "list refused events, or send them in again"),
+    "listen": ("listen", "gateways: DICOM C-STORE, HL7 v2 over MLLP"),
     "verify": ("verify", "check a run's history from the topics alone"),
     "train": ("train", "train a model from a named recipe"),
     "evaluate": ("evaluate", "measure an artifact on a data set's labelled stays"),

@@ -33,6 +33,11 @@ class DeadLetter:
     value: bytes | None
     headers: list[tuple[str, bytes]]
 
+    @property
+    def from_gateway(self) -> bool:
+        """It was refused before it was in Kafka: its sender has been told and keeps it, so it is not sent in from here."""
+        return self.source_offset < 0
+
     def original(self, blobs: BlobStore) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
         """Key, value and headers as they first came."""
         value = blobs.get(self.dataref, self.sha256, LARGEST_BYTES) if self.dataref else self.value
@@ -55,7 +60,7 @@ def read(bootstrap: str, prefix: str, idle_s: float = 2.0) -> Iterator[DeadLette
 
 
 def retry(bootstrap: str, prefix: str, blobs: BlobStore, reason: str | None) -> tuple[int, int]:
-    """Sends dead letters that were not retried yet in again, in order; gives (sent, left because of another reason).
+    """Sends dead letters that were not retried yet in again, in order; gives (sent, left: of another reason, or a gateway's).
 
     What was retried is remembered as committed offsets of a consumer group of that reason (or of all), so that the
     next call with the same reason sends none of them twice.
@@ -87,7 +92,9 @@ def retry(bootstrap: str, prefix: str, blobs: BlobStore, reason: str | None) -> 
                         if record.offset >= ends[tp]:
                             continue
                         letter = _letter(record)
-                        if reason is None or letter.reason == reason:
+                        if letter.from_gateway:
+                            left += 1
+                        elif reason is None or letter.reason == reason:
                             key, value, headers = letter.original(blobs)
                             producer.send(f"{prefix}{letter.topic}", value=value, key=key, headers=headers).get(
                                 timeout=30

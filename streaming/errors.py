@@ -58,6 +58,8 @@ REASONS: dict[str, str] = {
     "blob-mismatch": "the claim check's bytes do not have the SHA-256 the event names",
     "stale-encoder": "the embedding was made by another encoder than the serving model's",
     "bad-correction": "the correction names something that cannot be corrected so",
+    "bad-hl7": "the bytes are not a readable HL7 v2 message, or lack what its type needs",
+    "bad-time": "a time is absent, not exact enough, or has neither an offset nor a configured time zone",
     "merge-depth": "the patient was merged into another, that one into a third, and so on, further than is followed",
 }
 """Every reason a dead letter can carry, with the line that explains it."""

@@ -1,5 +1,6 @@
 """Every metric of a worker, each with the line that explains it. No identifier of a patient is ever a label."""
 
+import threading
 from collections import defaultdict
 
 from streaming.engine import Outcome
@@ -18,6 +19,9 @@ METRICS: dict[str, tuple[str, str]] = {
     "wardwatch_paused": ("gauge", "1 while something the worker needs is away"),
     "wardwatch_assigned_partitions": ("gauge", "partitions this worker owns"),
     "wardwatch_loop_lag_seconds_max": ("gauge", "longest the event loop was late in the last ten seconds"),
+    "wardwatch_gateway_messages_total": ("counter", "messages and instances by gateway and what became of them"),
+    "wardwatch_gateway_skipped_total": ("counter", "HL7 observations that are nothing to the model, by why"),
+    "wardwatch_gateway_connections": ("gauge", "open connections or associations of the gateway"),
 }
 
 
@@ -27,6 +31,7 @@ class Metrics:
     def __init__(self) -> None:
         self._values: dict[tuple[str, str], float] = defaultdict(float)
         self.paused_by: str | None = None
+        self._counting = threading.Lock()  # gateways count from several threads
 
     def batch_done(self, records: int, outcome: Outcome) -> None:
         self._values["wardwatch_batches_total", ""] += 1
@@ -47,6 +52,13 @@ class Metrics:
 
     def waiting(self, batches: int) -> None:
         self._values["wardwatch_inbox_batches", ""] = batches
+
+    def count(self, name: str, by: float, **labels: str) -> None:
+        """Adds to a counter of `METRICS`."""
+        if METRICS[name][0] != "counter":
+            raise ValueError(f"{name} is no counter")
+        with self._counting:
+            self._values[name, ",".join(f'{key}="{value}"' for key, value in labels.items())] += by
 
     def set(self, name: str, value: float) -> None:
         """Sets a gauge of `METRICS`."""

@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     role: Literal["fusion", "imaging", "all"] = Field("all", description="which worker")
     data_dir: Path = Field(Path(".wardwatch"), description="local stack, blobs and reports")
     blob_dir: Path | None = Field(None, description="claim-check store; default DATA_DIR/blobs")
+    blob_url: str = Field("", description="claim-check store on S3 instead: s3://bucket/prefix (extra s3)")
     inline_limit_bytes: int = Field(8 << 20, ge=1024, description="a larger scan goes to the blob store")
     json_limit_bytes: int = Field(1 << 20, ge=1024, description="a larger note, vitals or correction is refused")
     future_tolerance_s: int = Field(300, ge=0, description="how far ahead an event may be dated")
@@ -40,6 +41,8 @@ class Settings(BaseSettings):
     max_batch: int = Field(64, ge=1, description="scored updates per micro-batch at most")
     silence_minutes: float = Field(0.0, ge=0, description="technical alarm after this much silence; 0 = off")
     health_port: int = Field(0, ge=0, le=65535, description="loopback health and metrics; 0 = any free port")
+    timezone: str = Field("", description="gateways: IANA zone of times without offset; empty = such times are refused")
+    patient_issuer: str = Field("", description="gateways: the authority whose patient identifiers are the site's own")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
 

@@ -103,6 +103,9 @@ def _inputs(
     letters = {}
     for record in topics.get("dead-letters", ()):
         headers = dict(record.headers)
+        if int(headers["ww_offset"]) < 0:
+            verdict.counts["refused:at-a-gateway"] += 1  # it never was on an input topic
+            continue
         letters[headers["ww_topic"].decode(), int(headers["ww_partition"]), int(headers["ww_offset"])] = record
     events: dict[tuple[str, str], list[Event]] = defaultdict(list)
     for kind in (*INPUTS, "scans"):

@@ -15,21 +15,24 @@ def command(reason: str | None, retry: bool, as_json: bool) -> None:
     import orjson
 
     from streaming import dead_letters
-    from streaming.blobs import FileBlobStore
+    from streaming.blobs import open_store
 
     settings = Settings()
     if retry:
         sent, left = dead_letters.retry(
-            settings.kafka_bootstrap, settings.topic_prefix, FileBlobStore(settings.blobs), reason
+            settings.kafka_bootstrap, settings.topic_prefix, open_store(settings.blob_url, settings.blobs), reason
         )
-        click.echo(f"sent in again: {sent}" + (f"; left, of other reasons: {left}" if left else ""))
+        click.echo(
+            f"sent in again: {sent}" + (f"; left, of other reasons or refused at a gateway: {left}" if left else "")
+        )
         return
     count = 0
     for letter in dead_letters.read(settings.kafka_bootstrap, settings.topic_prefix):
         if reason and letter.reason != reason:
             continue
         count += 1
-        where = f"{letter.topic} {letter.source_partition}/{letter.source_offset}"
+        place = "at the gateway" if letter.from_gateway else f"{letter.source_partition}/{letter.source_offset}"
+        where = f"{letter.topic} {place}"
         size = "in the blob store" if letter.dataref else f"{len(letter.value or b'')} bytes"
         if as_json:
             about = {

@@ -18,6 +18,7 @@ def command() -> None:
         ("Kafka", _kafka, "start it with `wardwatch up`, or set WARDWATCH_KAFKA_BOOTSTRAP"),
         ("Redis", _redis, "start it with `wardwatch up`, or set WARDWATCH_REDIS_URL"),
         ("topics", _topics, "`wardwatch topics create` makes what is missing"),
+        ("blobs", _blobs, "make WARDWATCH_BLOB_DIR writable, or mend WARDWATCH_BLOB_URL and the AWS_ variables"),
         ("model", _model, "set WARDWATCH_MODEL to a whole artifact folder, or unset it"),
         ("GPU", _gpu, ""),
         ("clock", _clock, "set this machine's clock, for example with chrony"),
@@ -60,6 +61,15 @@ def _topics(settings: Settings) -> str:
     if wrong:
         raise ConfigError("; ".join(wrong))
     return f"all there, {settings.partitions} partitions each"
+
+
+def _blobs(settings: Settings) -> str:
+    from streaming.blobs import open_store
+
+    store = open_store(settings.blob_url, settings.blobs)
+    dataref, digest = store.put(b"wardwatch doctor")
+    store.get(dataref, digest, 1024)
+    return f"keeps and gives back, in {settings.blob_url or settings.blobs}"
 
 
 def _model(settings: Settings) -> str:

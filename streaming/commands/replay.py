@@ -187,9 +187,9 @@ def _large_scans(events: Iterable[tuple[Any, str]], settings: Settings) -> Itera
     """A scan over the inline limit goes to the blob store; its event carries the claim check."""
     from dataclasses import replace
 
-    from streaming.blobs import FileBlobStore
+    from streaming.blobs import open_store
 
-    blobs = FileBlobStore(settings.blobs)
+    blobs = open_store(settings.blob_url, settings.blobs)
     for event, fault in events:
         if event.kind == "scans" and len(event.value) > settings.inline_limit_bytes:
             dataref, sha256 = blobs.put(event.value)

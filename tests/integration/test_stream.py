@@ -98,7 +98,7 @@ def test_bad_input_is_dead_lettered_with_reason_and_bytes_and_the_stream_goes_on
     assert "unknown-unit" in listed.stdout and "1 dead letters" in listed.stdout
     assert "furlong" not in listed.stdout
     retried = site.command("dead-letters", "--retry", "--reason", "unknown-unit")
-    assert retried.stdout == "sent in again: 1; left, of other reasons: 7\n", retried.stderr
+    assert retried.stdout == "sent in again: 1; left, of other reasons or refused at a gateway: 7\n", retried.stderr
     eventually(lambda: len(site.read("dead-letters")) == len(bad) + 1, "the retried one is refused again")
     again = site.command("dead-letters", "--retry", "--reason", "unknown-unit")
     assert again.stdout == "sent in again: 1\n", again.stderr  # the new refusal, and not the first one again

@@ -1,0 +1,60 @@
+"""Times as DICOM (DT, DA + TM) and HL7 v2 (DTM) write them, to milliseconds since the epoch. Nothing is guessed.
+
+Both write YYYYMMDDHHMM[SS[.FFFFFF]][+/-ZZZZ]. Without an offset the configured time zone counts (WARDWATCH_TIMEZONE); a
+time that this zone has twice or never (the hours in which clocks change), one less exact than a minute, or one without
+offset and zone is refused.
+Sources: DICOM PS3.5 section 6.2 (DA, TM, DT); HL7 v2.8.2 chapter 2A (DTM).
+"""
+
+import re
+from datetime import datetime, timedelta, timezone
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from streaming.clock import to_ms
+from streaming.errors import ConfigError, InvalidMessage
+
+_STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(?:(\d\d)(?:\.(\d{1,6}))?)?(?:([+-])(\d\d)(\d\d))?", re.ASCII)
+
+
+def zone_of(name: str) -> ZoneInfo | None:
+    """The time zone of an IANA name, None for "".
+
+    Raises:
+        ConfigError: there is no such zone.
+    """
+    if not name:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ConfigError(f"{name!r} is no IANA time zone (like Europe/Berlin)") from None
+
+
+def instant(stamp: str, zone: ZoneInfo | None, what: str) -> int:
+    """Milliseconds since the epoch of a time stamp; `what` names the field in the error.
+
+    Raises:
+        InvalidMessage: bad-time.
+    """
+    match = _STAMP.fullmatch(stamp.strip())
+    if match is None:
+        raise InvalidMessage("bad-time", f"{what} is absent, no time, or less exact than a minute")
+    year, month, day, hour, minute, second, fraction, sign, off_hours, off_minutes = match.groups()
+    try:
+        local = datetime(
+            int(year), int(month), int(day), int(hour), int(minute), int(second or 0),
+            int((fraction or "0").ljust(6, "0")),
+        )  # fmt: skip
+        if sign:
+            offset = timedelta(hours=int(off_hours), minutes=int(off_minutes)) * (-1 if sign == "-" else 1)
+            return to_ms(local.replace(tzinfo=timezone(offset)))
+    except ValueError:
+        raise InvalidMessage("bad-time", f"{what} is not in the calendar") from None
+    if zone is None:
+        raise InvalidMessage("bad-time", f"{what} has no offset from UTC, and WARDWATCH_TIMEZONE is not set")
+    first, second_time = local.replace(tzinfo=zone, fold=0), local.replace(tzinfo=zone, fold=1)
+    if first.utcoffset() != second_time.utcoffset():
+        raise InvalidMessage(
+            "bad-time", f"{what} is twice or never in the time zone: clocks change then; send an offset"
+        )
+    return to_ms(first)
