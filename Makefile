@@ -38,7 +38,7 @@ bench: $(PEERS)/.installed  ## latency beside a bare Faust agent, a bare aiokafk
 
 lock:  ## compile requirements/*.lock again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/base.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra train --extra test --constraint requirements/pins.txt pyproject.toml -o requirements/all.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra train --extra openvino --extra test --constraint requirements/pins.txt pyproject.toml -o requirements/all.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra bench pyproject.toml -o requirements/bench.lock
 	echo uv | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements/uv.lock
 	printf 'setuptools>=77\nwheel\n' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements/build.lock

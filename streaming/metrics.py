@@ -13,6 +13,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "wardwatch_inbox_batches": ("gauge", "fetched batches that wait"),
     "wardwatch_paused": ("gauge", "1 while something the worker needs is away"),
     "wardwatch_assigned_partitions": ("gauge", "partitions this worker owns"),
+    "wardwatch_backend": ("gauge", "which predictor backend serves: 1 the wanted one, 0 the fall-back"),
     "wardwatch_loop_lag_seconds_max": ("gauge", "longest the event loop was late in the last ten seconds"),
 }
 
@@ -43,6 +44,9 @@ class Metrics:
 
     def waiting(self, batches: int) -> None:
         self._values["wardwatch_inbox_batches", ""] = batches
+
+    def serving(self, backend: str, wanted: bool) -> None:
+        self._values["wardwatch_backend", f'name="{backend}"'] = float(wanted)
 
     def set(self, name: str, value: float) -> None:
         """Sets a gauge of `METRICS`."""
