@@ -5,7 +5,7 @@ A program is made again from safetensors whenever it is needed, never read from 
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from models.artifact import Artifact
 from models.network import Architecture, Network
 
 MOST_ROWS = 4096
+Module = TypeVar("Module", bound=nn.Module)
+
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -60,10 +62,11 @@ class _Rounded(nn.Module):
         return self.layer(x.to(self.dtype)).float()
 
 
-def in_precision(network: Network, precision: str) -> Network:
-    """A copy whose linear and convolution layers run in `precision`; all else, normalisation above all, stays fp32.
+def in_precision(network: Module, precision: str) -> Module:
+    """A copy of a network or part whose linear and convolution layers run in `precision`.
 
-    Casting the whole network would round raw values first: bf16 cannot tell a pH of 7.35 from 7.36.
+    All else, normalisation above all, stays fp32: casting the whole network would round raw values first, and bf16
+    cannot tell a pH of 7.35 from 7.36.
     """
     found = copy.deepcopy(network)
     if precision != "fp32":

@@ -84,7 +84,8 @@ def build(
                 report(f"{part}, {bucket} rows: built before")
                 continue
             report(f"{part}, {bucket} rows: building")
-            write(path, compiled(torch_tensorrt, getattr(network, part), examples, bucket, device))
+            timings = cache / "timings.bin"
+            write(path, compiled(torch_tensorrt, getattr(network, part), examples, bucket, device, timings))
 
 
 def compiled(
@@ -93,12 +94,13 @@ def compiled(
     examples: Mapping[str, NDArray[Any]],
     bucket: int,
     device: torch.device,
+    timings: Path,
 ) -> bytes:
-    """The engine of a part at a bucket."""
+    """The engine of a part at a bucket. `timings` is where TensorRT notes how fast it found its kernels to be."""
     program = export_part(module, examples, rows=bucket, device=str(device))
     inputs = [torch.from_numpy(np.resize(array, (bucket, *array.shape[1:]))).to(device) for array in examples.values()]
     engine = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
-        program, arg_inputs=inputs, **SETTINGS
+        program, arg_inputs=inputs, timing_cache_path=str(timings), **SETTINGS
     )
     return bytes(engine)
 

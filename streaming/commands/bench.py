@@ -1,4 +1,4 @@
-"""`wardwatch bench latency`: the live path and bare clients side by side in one run."""
+"""`wardwatch bench`: the live path beside bare clients in one run, and the engine by itself."""
 
 from pathlib import Path
 
@@ -45,3 +45,21 @@ def latency(rates: tuple[int, ...], seconds: int, rounds: int, out: Path | None)
         click.echo(f"{rate} events/s: " + "  ".join(f"{name} {value:.2f}" for name, value in ratios.items()))
     if out:
         out.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+@command.command()
+@click.option("--artifact", "name", default="reference", show_default=True, help="an artifact folder, or `reference`")
+@click.option("--backend", "wanted", multiple=True, help="only these; default: all")
+@click.option("--json", "out", type=click.Path(path_type=Path), help="write all figures as JSON, and a page beside it")
+def engine(name: str, wanted: tuple[str, ...], out: Path | None) -> None:
+    """Every backend that runs here, by part and rows; a cached vitals update against the whole model; cold starts."""
+    from models import artifact, backends
+    from streaming import bench_engine, bench_page
+
+    unknown = [one for one in wanted if one not in backends.BACKENDS]
+    if unknown:
+        raise click.BadParameter(f"no backend {unknown[0]!r}; there are {', '.join(backends.BACKENDS)}")
+    chosen = wanted or tuple(backends.BACKENDS)
+    report = bench_engine.measure(artifact.locate(name), chosen, Settings().engines, click.echo)
+    if out:
+        click.echo(f"figures in {out}, plots in {bench_page.write(report, out)}")
