@@ -51,7 +51,11 @@ def captured_graph(launch: Launch) -> tuple[Tensor, Callable[[], None]]:
 def called_again(launch: Launch) -> tuple[Tensor, Callable[[], None]]:
     """No capture: every replay launches anew. Runs on any device."""
     output = launch()
-    return output, lambda: output.copy_(launch()) and None
+
+    def again() -> None:
+        output.copy_(launch())
+
+    return output, again
 
 
 class Buffers:

@@ -20,7 +20,7 @@ def _uncaptured(found):
     from models.backends.cuda_graph import CudaGraphPredictor
     from models.backends.static import called_again
 
-    return CudaGraphPredictor(found, buckets=(1, 4, 16), device=torch.device("cpu"), capture=called_again)
+    return CudaGraphPredictor(found, buckets=(2, 16), device=torch.device("cpu"), capture=called_again)
 
 
 @pytest.fixture(scope="module", params=[*backends.BACKENDS, UNCAPTURED])
