@@ -4,7 +4,7 @@ BASE := .venv
 FULL := .venv-test
 PEERS := .venv-bench
 
-.PHONY: help demo test faults bench lock schemas train clean
+.PHONY: help demo test faults bench tensorrt lock schemas train clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -36,9 +36,12 @@ bench: $(PEERS)/.installed  ## latency beside a bare Faust agent, a bare aiokafk
 	{ $(PEERS)/bin/wardwatch bench latency --json benchmarks/latency.json; status=$$?; \
 	$(PEERS)/bin/wardwatch down --data-dir .wardwatch/bench; exit $$status; }
 
+tensorrt: $(FULL)/.installed  ## every part, two precisions and sizes, through torch-tensorrt without a GPU; writes benchmarks/tensorrt.json
+	$(FULL)/bin/python -m tests.models.torch_tensorrt_rtx --json benchmarks/tensorrt.json
+
 lock:  ## compile requirements/*.lock again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/base.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra train --extra test --constraint requirements/pins.txt pyproject.toml -o requirements/all.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra train --extra openvino --extra test --constraint requirements/pins.txt pyproject.toml -o requirements/all.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra bench pyproject.toml -o requirements/bench.lock
 	echo uv | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements/uv.lock
 	printf 'setuptools>=77\nwheel\n' | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o requirements/build.lock

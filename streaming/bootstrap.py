@@ -32,16 +32,30 @@ from streaming.store import Store
 log = logging.getLogger(__name__)
 
 
-def load_predictor(settings: Settings) -> Predictor:
-    """The checked artifact behind the chosen backend.
+def load_serving(settings: Settings) -> backends.Serving:
+    """The checked artifact behind the chosen backend, or behind the fall-back, with one line that says why.
 
     Raises:
-        ConfigError: the artifact or backend must not serve.
+        ConfigError: the artifact must not serve, or there is no such backend.
     """
     try:
-        return backends.load(artifact.locate(settings.model), settings.backend)
-    except (artifact.ArtifactCorrupt, GoldenMismatch, ValueError, ImportError) as error:
+        return backends.serve(artifact.locate(settings.model), settings.backend, settings.engines)
+    except (artifact.ArtifactCorrupt, GoldenMismatch, backends.BackendUnavailable, ValueError) as error:
         raise ConfigError(f"the model must not serve: {error}") from error
+
+
+def load_predictor(settings: Settings) -> Predictor:
+    """As `load_serving`, for who only wants scores."""
+    return load_serving(settings).predictor
+
+
+def _serving(settings: Settings, metrics: Metrics) -> Predictor:
+    """A worker's predictor. A backend that was wanted and may not serve is told in the log and in the metrics."""
+    serving = load_serving(settings)
+    for line in serving.refused if settings.backend != "auto" else ():
+        log.warning("%s; serving on %s instead", line, serving.backend)
+    metrics.serving(serving.backend, wanted=settings.backend in ("auto", serving.backend))
+    return serving.predictor
 
 
 def limits(settings: Settings) -> Limits:
@@ -63,12 +77,12 @@ def partitioner(partitions: int):  # type: ignore[no-untyped-def]  # Callable[[b
 async def run_fusion(settings: Settings) -> None:
     """The fusion worker until SIGTERM. Raises what ended it otherwise."""
     check_topics(settings)
-    predictor = load_predictor(settings)
+    metrics = Metrics()
+    predictor = _serving(settings, metrics)
     scorer = Scorer(predictor)
     scorer.score(scorer.embed([PatientState("dry-run")]), [0])  # every part answers before the first patient
     store = Store(settings.redis_url, settings.topic_prefix or "live")
     publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix)
-    metrics = Metrics()
     with ThreadPoolExecutor(1, thread_name_prefix="scoring") as executor:
         pipeline = Pipeline(
             store,
@@ -115,9 +129,9 @@ async def run_imaging(settings: Settings) -> None:
     from streaming.imaging import ImagingPipeline
 
     check_topics(settings)
-    predictor = load_predictor(settings)
-    publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix)
     metrics = Metrics()
+    predictor = _serving(settings, metrics)
+    publisher = Publisher(settings.kafka_bootstrap, settings.topic_prefix)
     with ThreadPoolExecutor(1, thread_name_prefix="encoding") as executor:
         async with DecodePool() as pool:
             pipeline = ImagingPipeline(

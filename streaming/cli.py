@@ -24,6 +24,7 @@ COMMANDS = {
     "verify": ("verify", "check a run's history from the topics alone"),
     "train": ("train", "train a model from a named recipe"),
     "evaluate": ("evaluate", "measure an artifact on a data set's labelled stays"),
+    "export": ("export", "build and check what a backend needs of an artifact"),
     "bench": ("bench", "measure the live path beside bare clients"),
     "doctor": ("doctor", "check Kafka, Redis, topics, model and clock"),
 }

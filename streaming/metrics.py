@@ -18,6 +18,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "wardwatch_inbox_batches": ("gauge", "fetched batches that wait"),
     "wardwatch_paused": ("gauge", "1 while something the worker needs is away"),
     "wardwatch_assigned_partitions": ("gauge", "partitions this worker owns"),
+    "wardwatch_backend": ("gauge", "which predictor backend serves: 1 the wanted one, 0 the fall-back"),
     "wardwatch_loop_lag_seconds_max": ("gauge", "longest the event loop was late in the last ten seconds"),
     "wardwatch_gateway_messages_total": ("counter", "messages and instances by gateway and what became of them"),
     "wardwatch_gateway_skipped_total": ("counter", "HL7 observations that are nothing to the model, by why"),
@@ -59,6 +60,9 @@ class Metrics:
             raise ValueError(f"{name} is no counter")
         with self._counting:
             self._values[name, ",".join(f'{key}="{value}"' for key, value in labels.items())] += by
+
+    def serving(self, backend: str, wanted: bool) -> None:
+        self._values["wardwatch_backend", f'name="{backend}"'] = float(wanted)
 
     def set(self, name: str, value: float) -> None:
         """Sets a gauge of `METRICS`."""

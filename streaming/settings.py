@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     score: ScoreMode = Field("auto", description="each event, coalesce per batch, or auto")
     auto_coalesce_ms: int = Field(250, ge=1, description="auto: waiting longer than this coalesces")
     model: str = Field("reference", description="artifact folder, or 'reference' for the one shipped")
-    backend: str = Field("onnx", description="predictor backend")
+    backend: str = Field("onnx", description="predictor backend, or `auto` for the best this machine has")
     instance: str = Field("", description="static member name: a restart under it takes over at once")
     role: Literal["fusion", "imaging", "all"] = Field("all", description="which worker")
     data_dir: Path = Field(Path(".wardwatch"), description="local stack, blobs and reports")
@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     patient_issuer: str = Field("", description="gateways: the authority whose patient identifiers are the site's own")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
+
+    @property
+    def engines(self) -> Path:
+        """Folder of engines that `wardwatch export` builds."""
+        return self.data_dir / "engines"
 
     @property
     def blobs(self) -> Path:

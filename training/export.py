@@ -15,9 +15,8 @@ from tokenizers import Tokenizer
 from models import artifact, golden
 from models.backends.torch_eager import TorchPredictor
 from models.calibration import Calibration
-from models.kinds import one_hot
 from models.network import Network
-from models.tokens import SENTENCES, WORDS
+from models.program import build_network, export_part
 
 
 def export(
@@ -35,9 +34,10 @@ def export(
         "model.safetensors": save_safetensors({k: v.contiguous() for k, v in network.state_dict().items()}),
         "tokenizer.json": tokenizer.to_str().encode(),
     }
-    given = golden.inputs(network.architecture.width)
-    for part, (module, arguments) in _parts(network, given).items():
-        contents[f"{part}.onnx"] = _onnx(module, arguments)
+    vitals = network.vitals
+    given = golden.inputs(network.architecture.width, vitals.mean.numpy(), vitals.std.numpy())
+    for part, examples in golden.part_inputs(given, tokenizer).items():
+        contents[f"{part}.onnx"] = _onnx(getattr(network, part), examples)
     body: dict[str, Any] = {
         **about,
         "architecture": network.architecture.to_json(),
@@ -66,29 +66,26 @@ def export(
     (folder / "card.json").write_bytes(orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
 
 
-def _parts(network: Network, given: Mapping[str, np.ndarray]) -> dict[str, tuple[torch.nn.Module, dict[str, Any]]]:
-    """Each part with named example inputs of two rows."""
-    ids = np.ones((2, SENTENCES, WORDS), np.int64)
-    windows = ("values", "mask", "last", "last_age_h", "last_mask")
-    return {
-        "vitals": (network.vitals, {name: given[name][:2] for name in windows}),
-        "notes": (network.notes, {"ids": ids}),
-        "scans": (network.scans, {"pixels": given["pixels"][:2, None], "kind": one_hot(["CR", "CT"])}),
-        "fusion": (network.fusion, {name: given[name][:2] for name in ("tokens", "present", "age_h")}),
-    }
+def renew(folder: Path) -> None:
+    """Makes ONNX parts, golden outputs and hashes of an artifact again, from its weights. Deterministic.
+
+    The model's hash changes if any of them does, for workers a new model.
+    """
+    found = artifact.load(folder)
+    own = {"architecture", "calibration", "thresholds", "sha256", "card_sha256"}
+    about = {name: value for name, value in found.about.items() if name not in own}
+    tokenizer = Tokenizer.from_str(found.contents["tokenizer.json"].decode())
+    export(build_network(found), tokenizer, found.calibration, found.card.thresholds, about, folder)
 
 
-def _onnx(module: torch.nn.Module, arguments: Mapping[str, np.ndarray]) -> bytes:
-    """The part with a dynamic batch; weights inside, no paths or names of this machine."""
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    tensors = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in arguments.values())
+def _onnx(module: torch.nn.Module, examples: Mapping[str, np.ndarray]) -> bytes:
+    """The part's exported program as ONNX with a dynamic batch; weights inside, no paths or names of this machine."""
     program = torch.onnx.export(
-        module,
-        tensors,
+        export_part(module, examples),
         dynamo=True,
-        input_names=list(arguments),
+        input_names=list(examples),
         output_names=["out"],
-        dynamic_shapes=tuple({0: batch} for _ in tensors),
+        dynamic_shapes={name: {0: "batch"} for name in examples},
         verbose=False,
     )
     model = program.model_proto

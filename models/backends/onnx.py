@@ -1,26 +1,20 @@
-"""ONNX Runtime on the CPU: the default backend. The only importer of onnxruntime; never imports torch."""
+"""ONNX Runtime on the CPU: the default backend and everybody's fall-back. The only importer of onnxruntime; no torch."""
 
-from collections.abc import Sequence
+from pathlib import Path
 
-import numpy as np
 import onnxruntime as ort
-from tokenizers import Tokenizer
 
 from models.artifact import PARTS, Artifact
-from models.backends.masking import masked_rows, to_fused
-from models.kinds import one_hot
-from models.predictor import F32, Fused
-from models.tokens import tokenize
-from models.window import WindowBatch
+from models.backends.parts import PartsPredictor
+from models.inputs import Inputs, contiguous
+from models.predictor import F32
 
 
-class OnnxPredictor:
+class OnnxPredictor(PartsPredictor):
     """One one-thread session per part: several threads would spin against each other and the event loop."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        self.card = artifact.card
-        self._calibration = artifact.calibration
-        self._tokenizer = Tokenizer.from_str(artifact.contents["tokenizer.json"].decode())
+    def __init__(self, artifact: Artifact, precision: str = "fp32", cache: Path | None = None) -> None:
+        super().__init__(artifact)
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -31,26 +25,5 @@ class OnnxPredictor:
             for part in PARTS
         }
 
-    def encode_vitals(self, batch: WindowBatch) -> F32:
-        return self._run(
-            "vitals",
-            values=batch.values,
-            mask=batch.mask,
-            last=batch.last,
-            last_age_h=batch.last_age_h,
-            last_mask=batch.last_mask,
-        )
-
-    def encode_notes(self, texts: Sequence[str]) -> F32:
-        return self._run("notes", ids=tokenize(self._tokenizer, texts))
-
-    def encode_scans(self, pixels: F32, kinds: Sequence[str]) -> F32:
-        return self._run("scans", pixels=np.ascontiguousarray(pixels[:, None]), kind=one_hot(kinds))
-
-    def fuse(self, tokens: F32, present: F32, age_h: F32) -> Fused:
-        all_tokens, all_present, all_ages, masked = masked_rows(tokens, present, age_h)
-        logits = self._run("fusion", tokens=all_tokens, present=all_present, age_h=all_ages)
-        return to_fused(logits, masked, self._calibration)
-
-    def _run(self, part: str, **inputs: np.ndarray) -> F32:
-        return self._sessions[part].run(None, inputs)[0]
+    def run(self, part: str, inputs: Inputs) -> F32:
+        return self._sessions[part].run(None, contiguous(inputs))[0]

@@ -1,47 +1,24 @@
 """torch, eager, on the CPU: the reference that every other backend must equal."""
 
-from collections.abc import Sequence
+from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import load as load_safetensors
-from tokenizers import Tokenizer
 
 from models.artifact import Artifact
-from models.backends.masking import masked_rows, to_fused
-from models.kinds import one_hot
-from models.network import Architecture, Network
-from models.predictor import F32, Fused
-from models.tokens import tokenize
-from models.window import WindowBatch
+from models.backends.parts import PartsPredictor
+from models.inputs import Inputs, contiguous
+from models.predictor import F32
+from models.program import build_network
 
 
-class TorchPredictor:
+class TorchPredictor(PartsPredictor):
     """The network as it was trained."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        self.card = artifact.card
-        self._calibration = artifact.calibration
-        self._tokenizer = Tokenizer.from_str(artifact.contents["tokenizer.json"].decode())
-        settings = dict(artifact.architecture)
-        settings["conditions"] = tuple(settings["conditions"])
-        self._network = Network(Architecture(**settings))
-        self._network.load_state_dict(load_safetensors(artifact.contents["model.safetensors"]))
-        self._network.eval()
+    def __init__(self, artifact: Artifact, precision: str = "fp32", cache: Path | None = None) -> None:
+        super().__init__(artifact)
+        self._network = build_network(artifact)
 
-    def encode_vitals(self, batch: WindowBatch) -> F32:
-        return self._run(self._network.vitals, batch.values, batch.mask, batch.last, batch.last_age_h, batch.last_mask)
-
-    def encode_notes(self, texts: Sequence[str]) -> F32:
-        return self._run(self._network.notes, tokenize(self._tokenizer, texts))
-
-    def encode_scans(self, pixels: F32, kinds: Sequence[str]) -> F32:
-        return self._run(self._network.scans, pixels[:, None], one_hot(kinds))
-
-    def fuse(self, tokens: F32, present: F32, age_h: F32) -> Fused:
-        *inputs, masked = masked_rows(tokens, present, age_h)
-        return to_fused(self._run(self._network.fusion, *inputs), masked, self._calibration)
-
-    def _run(self, part: torch.nn.Module, *inputs: np.ndarray) -> F32:
+    def run(self, part: str, inputs: Inputs) -> F32:
         with torch.inference_mode():
-            return part(*(torch.from_numpy(np.ascontiguousarray(array)) for array in inputs)).numpy()
+            module = getattr(self._network, part)
+            return module(*(torch.from_numpy(array) for array in contiguous(inputs).values())).numpy()

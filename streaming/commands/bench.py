@@ -1,6 +1,7 @@
-"""`wardwatch bench latency | throughput | growth`: the live path and bare clients side by side in one run."""
+"""`wardwatch bench`: the live path beside bare clients in one run, and the engine by itself."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,52 +30,70 @@ class Rates(click.ParamType):
         return rates
 
 
+_rounds = click.option(
+    "--rounds", type=click.IntRange(1, 20), default=5, show_default=True, help="interleaved; medians count"
+)
+_json = click.option("--json", "out", type=click.Path(path_type=Path), help="write runs and ratios as JSON")
+
+
+def _told(report: dict[str, Any], out: Path | None, unit: str = "") -> None:
+    import orjson
+
+    for name, ratios in report["ratios"].items():
+        click.echo(f"{name}{unit}: " + "  ".join(f"{ratio} {value:.2f}" for ratio, value in ratios.items()))
+    if out:
+        out.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+
+
 @command.command()
 @click.option("--rates", type=Rates(), default="200", show_default=True, help="events/s")
 @click.option("--seconds", type=click.IntRange(2, 120), default=10, show_default=True, help="per round")
-@click.option("--rounds", type=click.IntRange(1, 20), default=5, show_default=True, help="interleaved; medians count")
-@click.option("--json", "out", type=click.Path(path_type=Path), help="write runs and ratios as JSON")
+@_rounds
+@_json
 def latency(rates: tuple[int, ...], seconds: int, rounds: int, out: Path | None) -> None:
     """Produced to received, p50 and p99: Wardwatch with every guarantee on, a bare Faust agent, a bare aiokafka loop."""
-    import orjson
-
     from streaming.bench_latency import measure
 
     report = measure(Settings(), rates, seconds, rounds, click.echo)
-    for rate, ratios in report["ratios"].items():
-        click.echo(f"{rate} events/s: " + "  ".join(f"{name} {value:.2f}" for name, value in ratios.items()))
-    if out:
-        out.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+    _told(report, out, " events/s")
 
 
 @command.command()
-@click.option("--rounds", type=click.IntRange(1, 20), default=5, show_default=True, help="interleaved; medians count")
-@click.option("--json", "out", type=click.Path(path_type=Path), help="write runs and ratios as JSON")
+@_rounds
+@_json
 def throughput(rounds: int, out: Path | None) -> None:
     """Saturation: events that wait are taken as fast as they can be, one and two workers, beside bare clients."""
-    import orjson
-
     from streaming.bench_throughput import measure
 
     report = measure(Settings(), rounds, click.echo)
-    for system, ratios in report["ratios"].items():
-        click.echo(f"{system}: " + "  ".join(f"{name} {value:.2f}" for name, value in ratios.items()))
-    if out:
-        out.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+    _told(report, out)
 
 
 @command.command()
 @click.option("--patients", type=click.IntRange(1_000, 1_000_000), default=100_000, show_default=True)
-@click.option("--rounds", type=click.IntRange(1, 20), default=5, show_default=True, help="interleaved; medians count")
-@click.option("--json", "out", type=click.Path(path_type=Path), help="write runs and ratios as JSON")
+@_rounds
+@_json
 def growth(patients: int, rounds: int, out: Path | None) -> None:
     """Latency and memory with 100 patients in state, with very many, and with long histories."""
-    import orjson
-
     from streaming.bench_growth import measure
 
     report = measure(Settings(), patients, rounds, click.echo)
-    for ward, ratios in report["ratios"].items():
-        click.echo(f"{ward}: " + "  ".join(f"{name} {value:.2f}" for name, value in ratios.items()))
+    _told(report, out)
+
+
+@command.command()
+@click.option("--artifact", "name", default="reference", show_default=True, help="an artifact folder, or `reference`")
+@click.option("--backend", "wanted", multiple=True, help="only these; default: all")
+@click.option("--json", "out", type=click.Path(path_type=Path), help="write all figures as JSON, and a page beside it")
+def engine(name: str, wanted: tuple[str, ...], out: Path | None) -> None:
+    """Every backend that runs here, by part and rows; a cached vitals update against the whole model; cold starts."""
+    from models import artifact, backends
+    from streaming import bench_engine, bench_page
+
+    unknown = [one for one in wanted if one not in backends.BACKENDS]
+    if unknown:
+        raise click.BadParameter(f"no backend {unknown[0]!r}; there are {', '.join(backends.BACKENDS)}")
+    chosen = wanted or tuple(backends.BACKENDS)
+    report = bench_engine.measure(artifact.locate(name), chosen, Settings().engines, click.echo)
     if out:
-        out.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+        click.echo(f"figures in {out}, plots in {bench_page.write(report, out)}")

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
@@ -19,7 +20,11 @@ def command() -> None:
         ("Redis", _redis, "start it with `wardwatch up`, or set WARDWATCH_REDIS_URL"),
         ("topics", _topics, "`wardwatch topics create` makes what is missing"),
         ("blobs", _blobs, "make WARDWATCH_BLOB_DIR writable, or mend WARDWATCH_BLOB_URL and the AWS_ variables"),
-        ("model", _model, "set WARDWATCH_MODEL to a whole artifact folder, or unset it"),
+        (
+            "model",
+            _model,
+            "set WARDWATCH_MODEL to a whole artifact, WARDWATCH_BACKEND to what runs here, or unset both",
+        ),
         ("GPU", _gpu, ""),
         ("clock", _clock, "set this machine's clock, for example with chrony"),
     ]
@@ -73,19 +78,23 @@ def _blobs(settings: Settings) -> str:
 
 
 def _model(settings: Settings) -> str:
-    from streaming.bootstrap import load_predictor
+    from streaming.bootstrap import load_serving
 
     started = time.perf_counter()
-    predictor = load_predictor(settings)
+    serving = load_serving(settings)
     took = time.perf_counter() - started
-    return f"{predictor.card.model_hash[:12]} on {settings.backend}: hashes and golden outputs hold ({took:.1f} s)"
+    if serving.refused and settings.backend != "auto":
+        raise ConfigError(f"{serving.refused[0]}; workers serve on {serving.backend} instead")
+    model = serving.predictor.card.model_hash[:12]
+    return f"{model} on {serving.backend}: hashes and golden outputs hold ({took:.1f} s)"
 
 
 def _gpu(settings: Settings) -> str:
-    import onnxruntime
-
-    found = [name for name in onnxruntime.get_available_providers() if "CUDA" in name or "Tensorrt" in name]
-    return ", ".join(found) or "none: serving on the CPU"
+    found = list(Path("/proc/driver/nvidia/gpus").glob("*"))  # where NVIDIA's Linux driver lists them
+    if not found:
+        return "none: serving on the CPU"
+    idle = settings.backend in ("onnx", "openvino", "openvino-bf16", "torch")
+    return f"{len(found)} by NVIDIA" + (", not used: WARDWATCH_BACKEND=auto would" if idle else "")
 
 
 def _clock(settings: Settings) -> str:
