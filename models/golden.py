@@ -3,8 +3,8 @@
 Tolerances are absolute, per precision. Embeddings are of order 1, as their last step normalises them. Measured errors
 (`benchmarks/engine.json`, `errors`) stand at about half of them for fp16 and bf16, far below for fp32, where only the
 order of additions differs. What they mean for a patient: a probability may move by 0.0001 in fp32, 0.0005 in fp16 and
-0.0025 in bf16. They are narrow enough that a backend is refused which rounds raw measurements to its precision, before
-the network has normalised them.
+0.0025 in bf16. They are narrow enough that a backend is refused which rounds raw measurements to bf16 before the network
+has normalised them.
 """
 
 from collections.abc import Mapping

@@ -42,8 +42,9 @@ class Fused:
 
 
 class Predictor(Protocol):
-    """Fixed: every method is deterministic, independent of the batch's other rows to 1e-6, releases the GIL, and is
-    called from one thread. An absent slot's content changes nothing; with all slots absent the score is finite.
+    """Fixed: every method is deterministic, independent of the batch's other rows (in fp32 to 1e-6, else to its
+    precision's tolerance, `golden.TOLERANCES`), releases the GIL, and is called from one thread. An absent slot's
+    content changes nothing; with all slots absent the score is finite.
     """
 
     card: Card

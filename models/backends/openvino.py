@@ -11,10 +11,13 @@ from models.inputs import Inputs, contiguous
 from models.predictor import F32
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+_ROUNDED = ("notes", "scans")
+"""The parts that bf16 means. It rounds whatever a part is given, too: words are whole numbers and pixels have few levels,
+but a raw pH would be gone; and vitals and fusion are too small to be any faster in it (`benchmarks/engine.json`)."""
 
 
 class OpenvinoPredictor(PartsPredictor):
-    """One one-thread request per part. With bf16 the runtime rounds what it multiplies, if the CPU multiplies bf16."""
+    """One one-thread request per part."""
 
     def __init__(self, artifact: Artifact, precision: str = "fp32", cache: Path | None = None) -> None:
         super().__init__(artifact)
@@ -25,19 +28,13 @@ class OpenvinoPredictor(PartsPredictor):
         core = openvino.Core()
         if precision.upper() not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendUnavailable(f"this CPU has no {precision}: use the backend `openvino`")
-        self.precision = precision
-        options = {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": 1,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        self._requests = {
-            part: core.compile_model(
-                core.read_model(artifact.contents[f"{part}.onnx"]), "CPU", options
-            ).create_infer_request()
-            for part in PARTS
-        }
+        options = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+        self._requests = {}
+        for part in PARTS:
+            hint = _HINTS[precision if part in _ROUNDED else "fp32"]
+            model = core.read_model(artifact.contents[f"{part}.onnx"])
+            compiled = core.compile_model(model, "CPU", options | {"INFERENCE_PRECISION_HINT": hint})
+            self._requests[part] = compiled.create_infer_request()
 
     def run(self, part: str, inputs: Inputs) -> F32:
         outputs = self._requests[part].infer(contiguous(inputs), share_inputs=True)

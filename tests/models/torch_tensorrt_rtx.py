@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-COMPUTE_CAPABILITY = (8, 9)  # Ada: TensorRT-RTX has no target for data-centre GPUs
+COMPUTE_CAPABILITY = (8, 9)  # Ada; the engines themselves are for whatever TensorRT-RTX builds for by default
 
 
 class _Kept:
@@ -119,10 +119,9 @@ def main():
         report = {
             "engines": engines,
             "model": artifact.load(artifact.locate("reference")).card.model_hash,
-            "compute_capability": COMPUTE_CAPABILITY,
             "run_on_a_gpu": False,
             "machine": machine()
-            | {"torch_tensorrt_rtx": version("torch-tensorrt-rtx"), "tensorrt_rtx": version("tensorrt-rtx")},
+            | {"torch_tensorrt_rtx": version("torch-tensorrt-rtx"), "tensorrt_rtx": version("tensorrt-rtx-cu13-libs")},
         }
         options.json.write_text(json.dumps(report, indent=2) + "\n")
 
