@@ -31,13 +31,15 @@ $(eval $(call environment,$(BASE),base))
 $(eval $(call environment,$(PEERS),bench))
 $(eval $(call environment,$(FULL),all))
 
-bench: $(PEERS)/.installed  ## latency beside a bare Faust agent, a bare aiokafka loop and Quix Streams; writes benchmarks/latency.json
+WARDWATCH_BENCH = $(PEERS)/bin/wardwatch bench
+bench: $(PEERS)/.installed  ## the live path beside bare clients (30 minutes on a quiet machine); writes benchmarks/*.json
 	eval "$$($(PEERS)/bin/wardwatch up --data-dir .wardwatch/bench)" && \
-	{ $(PEERS)/bin/wardwatch bench latency --json benchmarks/latency.json; status=$$?; \
+	{ $(WARDWATCH_BENCH) latency --rates 100,200,1000 --seconds 8 --json benchmarks/latency.json && \
+	$(WARDWATCH_BENCH) throughput --json benchmarks/throughput.json && \
+	$(WARDWATCH_BENCH) growth --json benchmarks/growth.json && \
+	$(WARDWATCH_BENCH) scale --latency benchmarks/latency.json --throughput benchmarks/throughput.json \
+	--json benchmarks/scale.json; status=$$?; \
 	$(PEERS)/bin/wardwatch down --data-dir .wardwatch/bench; exit $$status; }
-
-tensorrt: $(FULL)/.installed  ## every part, two precisions and sizes, through torch-tensorrt without a GPU; writes benchmarks/tensorrt.json
-	$(FULL)/bin/python -m tests.models.torch_tensorrt_rtx --json benchmarks/tensorrt.json
 
 lock:  ## compile requirements/*.lock again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/base.lock

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ PEERS = tuple(name for name in ("faust", "aiokafka", "quixstreams") if find_spec
 
 WARM_UP_S = 15.0
 """Each system's traffic before its first round: the broker's JVM still compiles its paths in a run's first seconds."""
+SETTLE_S = 3.0
+"""The same at every further rate."""
 
 DRAIN_S = 20.0
 
@@ -42,7 +45,8 @@ _STRIDE = 7919
 def measure(
     settings: Settings, rates: Sequence[int], seconds: int, rounds: int, report: Callable[[str], None]
 ) -> dict[str, Any]:
-    """`runs` (each round's p50 and p99 in ms) and `ratios` by rate: medians of Wardwatch over a comparator's.
+    """`runs` (each round's p50 and p99 in ms, and the system's own processor time an event) and `ratios` by rate:
+    medians of Wardwatch over a comparator's.
 
     Raises:
         Fatal: a system under test ended or did not answer every event.
@@ -55,20 +59,28 @@ def measure(
     try:
         for rate in rates:
             for round_number in range(-1, rounds):  # round -1 warms up
-                for name in ("wardwatch", *PEERS):
-                    length = WARM_UP_S if round_number < 0 else seconds
+                for name, child in zip(("wardwatch", *PEERS), children, strict=True):
+                    length = (WARM_UP_S if rate == rates[0] else SETTLE_S) if round_number < 0 else seconds
+                    before_s = cpu_s(child.pid)
                     values = asyncio.run(latencies(settings.kafka_bootstrap, prefix, name, rate, length))
-                    for child in children:
-                        if child.poll() is not None:
-                            raise Fatal(f"a system under test ended with status {child.returncode}")
+                    spent_ms = (cpu_s(child.pid) - before_s) * 1e3 / len(values)
+                    if child.poll() is not None:
+                        raise Fatal(f"{name} ended with status {child.returncode}")
                     if round_number < 0:
                         continue
                     p50, p99 = np.percentile(values, [50, 99])
-                    runs.append({"rate": rate, "name": name, "p50": float(p50), "p99": float(p99), "n": len(values)})
-                    report(f"{rate}/s  {name:<11} p50 {p50:6.2f} ms  p99 {p99:7.2f} ms")
+                    run = {"rate": rate, "name": name, "p50": float(p50), "p99": float(p99), "n": len(values)}
+                    runs.append(run | {"cpu_ms_per_event": spent_ms})
+                    report(f"{rate}/s  {name:<11} p50 {p50:6.2f} ms  p99 {p99:7.2f} ms  {spent_ms:.2f} ms CPU an event")
     finally:
         stop(children)
     return {"runs": runs, "ratios": _ratios(runs, rates), "seconds": seconds, "rounds": rounds, "machine": machine()}
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process, proc(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def worker_environment(prefix: str, score: str) -> dict[str, str]:

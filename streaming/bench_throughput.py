@@ -19,7 +19,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -27,7 +26,7 @@ from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Producer
 
 from streaming import topics
-from streaming.bench_latency import PEERS, event, stop, worker_environment
+from streaming.bench_latency import PEERS, cpu_s, event, stop, worker_environment
 from streaming.errors import Fatal
 from streaming.kafka_reading import partitions_of
 from streaming.latency import machine
@@ -202,10 +201,10 @@ async def _pace(consumer: AIOKafkaConsumer, system: System, pids: Sequence[int])
                 _cover(answered, tp.partition, records)
         done = sum(answered.values())
         if began is None and done >= WARM_SHARE * system.total:
-            began = now, _cpu_s(pids), done
+            began = now, sum(map(cpu_s, pids)), done
         elif began is not None and done >= END_SHARE * system.total:
             started, started_cpu_s, first = began
-            spent_cpu_s = max(_cpu_s(pids) - started_cpu_s, 0.01)
+            spent_cpu_s = max(sum(map(cpu_s, pids)) - started_cpu_s, 0.01)
             return {"per_s": (done - first) / (now - started), "per_cpu_s": (done - first) / spent_cpu_s}
 
 
@@ -228,15 +227,6 @@ async def answered_until(bootstrap: str, prefix: str, total: int) -> None:
 def _cover(answered: dict[int, int], partition: int, records: Sequence[Any]) -> None:
     newest = max(orjson.loads(record.value)["offsets"]["vitals"] for record in records)
     answered[partition] = max(answered.get(partition, 0), newest + 1)
-
-
-def _cpu_s(pids: Sequence[int]) -> float:
-    """User and system time of processes, proc(5)."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _ratios(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -97,3 +97,24 @@ def engine(name: str, wanted: tuple[str, ...], out: Path | None) -> None:
     report = bench_engine.measure(artifact.locate(name), chosen, Settings().engines, click.echo)
     if out:
         click.echo(f"figures in {out}, plots in {bench_page.write(report, out)}")
+
+
+@command.command()
+@click.option("--latency", "latency_file", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--throughput", "throughput_file", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@_json
+def scale(latency_file: Path, throughput_file: Path, seed: int, out: Path | None) -> None:
+    """Measured costs put into a queueing simulation: workers and partitions for a hospital, a country, 1 Hz vitals."""
+    import orjson
+
+    from streaming.bench_scale import plan
+
+    found = plan(orjson.loads(latency_file.read_bytes()), orjson.loads(throughput_file.read_bytes()), seed)
+    for name, place in found["places"].items():
+        click.echo(
+            f"{name}: {place['events_per_s']:.0f} events/s, {place['workers']} workers, {place['partitions']} partitions,"
+            f" p50 {place['p50_ms']:.1f} ms, p99 {place['p99_ms']:.1f} ms"
+        )
+    if out:
+        out.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")

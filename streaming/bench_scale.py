@@ -1,0 +1,110 @@
+"""From measured slopes to a plan: how many workers, cores and partitions a hospital or a country needs.
+
+A worker is a server that takes what waits, up to a micro-batch, and needs `start_ms + each_ms * events` of a core for
+it; both come from the committed results of `bench latency` (one event a batch) and `bench throughput` (full batches).
+Patients are spread over workers by hash, so each worker is a queue of its own with its share of a Poisson stream; its
+waiting times are simulated, event by event. What the plan leaves out: brokers and Redis, the network, and that hashing
+is never quite even.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming.latency import machine
+
+BATCH = 64
+TARGET_P99_MS = 50.0
+FULLEST = 0.7
+"""No worker is planned busier than this, so that one can take over from another."""
+SIMULATED_EVENTS = 20_000
+
+CHARTED_PER_BED_H = 60.0
+"""Events an hour and bed that are charted in intensive care; the MIMIC-III demo has fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Somebody who would run this, and the events of it a second."""
+
+    name: str
+    events_per_s: float
+
+
+PLACES = (
+    Place("a hospital: 1,000 beds, charted", 1_000 * CHARTED_PER_BED_H / 3600),
+    Place("a country: 100,000 intensive care beds, charted", 100_000 * CHARTED_PER_BED_H / 3600),
+    Place("monitors at 1 Hz: 580,000 events/s", 580_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Milliseconds of a core for a micro-batch of n events: `start_ms + each_ms * n`."""
+
+    start_ms: float
+    each_ms: float
+
+    def of(self, events: int) -> float:
+        return self.start_ms + self.each_ms * events
+
+
+def cost(latency: dict[str, Any], throughput: dict[str, Any]) -> Cost:
+    """From the two results; an event alone costs what it costs at the lowest measured rate."""
+    lowest = min(run["rate"] for run in latency["runs"])
+    alone = median(
+        run["cpu_ms_per_event"] for run in latency["runs"] if run["rate"] == lowest and run["name"] == "wardwatch"
+    )
+    full = median(run["per_cpu_s"] for run in throughput["runs"] if run["system"] == "wardwatch scored")
+    each_ms = 1e3 / full
+    return Cost(max(0.0, alone - each_ms), each_ms)
+
+
+def waits(rate_per_s: float, of: Cost, seed: int) -> NDArray[np.float64]:
+    """Milliseconds from arrival to the end of its batch, one per simulated event, of one worker at a Poisson rate."""
+    rng = np.random.default_rng(seed)
+    arrivals = np.cumsum(rng.exponential(1e3 / rate_per_s, SIMULATED_EVENTS))
+    values = np.empty(SIMULATED_EVENTS)
+    now, done = 0.0, 0
+    while done < SIMULATED_EVENTS:
+        now = max(now, float(arrivals[done]))
+        taken = slice(done, min(done + BATCH, int(arrivals.searchsorted(now, side="right"))))
+        done = taken.stop
+        now += of.of(taken.stop - taken.start)
+        values[taken] = now - arrivals[taken]
+    return values
+
+
+def plan(latency: dict[str, Any], throughput: dict[str, Any], seed: int) -> dict[str, Any]:
+    """`places`: per place the fewest workers whose p99 holds the target and whose load stays below the fullest."""
+    of = cost(latency, throughput)
+    places = {}
+    for place in PLACES:
+        workers = max(1, ceil(place.events_per_s * of.each_ms / 1e3 / FULLEST))
+        while True:
+            rate = place.events_per_s / workers
+            values = waits(rate, of, seed)
+            p50, p99 = np.percentile(values, [50, 99])
+            if p99 <= TARGET_P99_MS:
+                break
+            workers += max(1, workers // 10)
+        places[place.name] = {
+            "events_per_s": place.events_per_s,
+            "workers": workers,
+            "partitions": 4 * workers,
+            "events_per_s_and_worker": rate,
+            "p50_ms": float(p50),
+            "p99_ms": float(p99),
+        }
+    return {
+        "places": places,
+        "cost_ms": {"start": of.start_ms, "each": of.each_ms},
+        "target_p99_ms": TARGET_P99_MS,
+        "seed": seed,
+        "measured": [latency["machine"], throughput["machine"]],
+        "machine": machine(),
+    }
