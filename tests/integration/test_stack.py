@@ -44,7 +44,7 @@ def test_three_brokers_form_a_cluster_with_replicas(tmp_path):
 
 
 def test_topics_that_differ_are_named(stack):
-    assert len(topics.check(stack.bootstrap, "none.", 8)) == 8
+    assert len(topics.check(stack.bootstrap, "none.", 8)) == len(topics.TOPICS)
     topics.create(stack.bootstrap, "two.", 2, 1)
     assert topics.create(stack.bootstrap, "two.", 2, 1) == []
     assert all("2 partitions, not 8" in line for line in topics.check(stack.bootstrap, "two.", 8))
