@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ LAG_S = 2.0
 TICK_S = 0.001
 BAR = 1 / 30
 """What a vitals update may cost of the whole model, at most."""
+
+LIBRARIES = ("numpy", "onnxruntime", "openvino", "torch", "torch-tensorrt")
 
 Call = Callable[[], object]
 
@@ -76,7 +79,15 @@ def measure(folder: Path, wanted: tuple[str, ...], engines: Path, report: Callab
         "seed": "the artifact's golden inputs",
         "rounds": ROUNDS,
         "machine": machine(),
+        "versions": {name: _version(name) for name in LIBRARIES},
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _child(name: str, folder: Path, engines: Path, what: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from models.predictor import F32
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _ROUNDED = ("notes", "scans")
-"""The parts that bf16 means. It rounds whatever a part is given, too: words are whole numbers and pixels have few levels,
-but a raw pH would be gone; and vitals and fusion are too small to be any faster in it (`benchmarks/engine.json`)."""
+"""The parts that bf16 means. The runtime rounds whatever a part is given, too: words are whole numbers and pixels have
+few levels, but of a raw pH little would be left. Nearly all arithmetic is in these two anyway."""
 
 
 class OpenvinoPredictor(PartsPredictor):

@@ -85,6 +85,7 @@ class Static:
 
     def __init__(self, buffers: Buffers, launch: Launch, capture: Capture) -> None:
         self._buffers = buffers
+        self._launch = launch  # what was captured points into the memory of weights and contexts that only it holds
         with torch.no_grad():
             self._output, self._replay = capture(launch)
 

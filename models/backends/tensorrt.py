@@ -44,6 +44,7 @@ class TensorrtPredictor(BucketedPredictor):
     def __init__(self, artifact: Artifact, precision: str = "fp16", cache: Path | None = None) -> None:
         super().__init__(artifact, BUCKETS)
         device = require_cuda("tensorrt")
+        library("torch_tensorrt")  # which wants to be imported before tensorrt
         trt = library("tensorrt")
         if cache is None:
             raise BackendUnavailable("tensorrt needs a folder of engines")
@@ -75,6 +76,7 @@ def build(
     """
     device = require_cuda("tensorrt")
     torch_tensorrt = library("torch_tensorrt")
+    cache.mkdir(parents=True, exist_ok=True)
     network = in_precision(build_network(artifact), precision).to(device)
     tokenizer = Tokenizer.from_str(artifact.contents["tokenizer.json"].decode())
     for part, examples in golden.part_inputs(artifact.golden(), tokenizer).items():
@@ -125,7 +127,7 @@ def _key(artifact: Artifact, part: str, bucket: int, precision: str, device: tor
 
 def _static(trt: ModuleType, engine: Any, buffers: Buffers) -> Static:
     """The engine bound to fixed buffers: its inputs in the program's order, its one output after them."""
-    context = engine.create_execution_context()
+    context = engine.create_execution_context()  # keeps the engine, as the engine keeps the runtime
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     taken = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
     (given,) = (name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT)

@@ -1,8 +1,10 @@
 """Which backend may serve, how it refuses, and what serves then."""
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +17,7 @@ from models import artifact, backends, golden, program
 from models.backends import buckets, tensorrt
 from models.backends.engine_cache import EngineKey, write
 from models.backends.onnx import OnnxPredictor
+from models.backends.static import Buffers, Static, called_again
 from models.backends.torch_eager import TorchPredictor
 
 REFERENCE = artifact.locate("reference")
@@ -215,3 +218,36 @@ def test_an_engine_is_written_whole(tmp_path):
     write(path, b"engine again")
     assert path.read_bytes() == b"engine again"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_capture_points_into_lives_as_long_as_the_capture():
+    """A captured graph holds addresses, not objects: weights that nobody else keeps must not be freed under it."""
+    weights = torch.nn.Linear(2, 2)
+    alive = weakref.ref(weights)
+    given = {"x": np.ones((3, 2), np.float32)}
+    fixed = Buffers(given, 3, torch.device("cpu"))
+    captured = {}
+
+    def capture(launch):
+        captured["output"] = launch()
+        return captured["output"], lambda: None  # as a graph: no reference to the launch
+
+    static = Static(fixed, lambda module=weights: module(*fixed.inputs.values()), capture)
+    del weights
+    gc.collect()
+    assert alive() is not None
+    del static
+    gc.collect()
+    assert alive() is None
+
+
+def test_fixed_buffers_are_filled_in_place_and_answers_are_copies():
+    given = {"x": np.arange(6, dtype=np.float32).reshape(3, 2), "n": np.arange(3)}
+    fixed = Buffers(given, 3, torch.device("cpu"))
+    addresses = [tensor.data_ptr() for tensor in fixed.inputs.values()]
+    static = Static(fixed, lambda: fixed.inputs["x"] * 2 + fixed.inputs["n"].unsqueeze(-1), called_again)
+    first = static(given)
+    np.testing.assert_array_equal(first, given["x"] * 2 + given["n"][:, None])
+    static({"x": np.zeros((3, 2), np.float32), "n": np.zeros(3, np.int64)})
+    np.testing.assert_array_equal(first, given["x"] * 2 + given["n"][:, None])
+    assert addresses == [tensor.data_ptr() for tensor in fixed.inputs.values()]
