@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from models.conditions import NAMES
 from models.kinds import one_hot
 from models.tokens import SENTENCES, WORDS, tokenize
 from models.window import HOURS, MAX_NOTES, SLOTS, V
@@ -44,7 +45,7 @@ class Examples:
         return tokenize(tokenizer, self.texts) if self.texts else np.zeros((0, SENTENCES, WORDS), np.int64)
 
 
-def build(stays: Iterable[Stay], conditions: Sequence[str]) -> Examples:
+def build(stays: Iterable[Stay], conditions: Sequence[str] = NAMES) -> Examples:
     """Every stay at every snapshot at which something is known of it."""
     rows: dict[str, list] = {name: [] for name in Examples.__slots__}
     texts: dict[str, int] = {}
@@ -54,7 +55,6 @@ def build(stays: Iterable[Stay], conditions: Sequence[str]) -> Examples:
         first_picture = len(pictures)
         pictures += [picture.pixels for picture in stay.pictures]
         kinds += [picture.kind for picture in stay.pictures]
-        labels = [stay.labels.get(condition, np.nan) for condition in conditions]
         state, done = PatientState(stay.patient), 0
         for ordinal, snapshot in enumerate(stay.snapshots):
             while done < len(stay.events) and stay.events[done].time_ms <= snapshot:
@@ -63,7 +63,7 @@ def build(stays: Iterable[Stay], conditions: Sequence[str]) -> Examples:
             seen = [i for i, picture in enumerate(stay.pictures) if picture.time_ms <= snapshot]
             if not _row(rows, state, snapshot, texts, first_picture + seen[-1] if seen else -1, stay, seen):
                 continue
-            rows["labels"].append(labels)
+            rows["labels"].append([_label(stay, condition, ordinal) for condition in conditions])
             rows["group"].append(stay.group)
             rows["source"].append(stay.source)
             rows["snapshot"].append(ordinal)
@@ -79,6 +79,12 @@ def build(stays: Iterable[Stay], conditions: Sequence[str]) -> Examples:
         pictures=np.array(pictures, np.float32) if pictures else np.zeros((0, 224, 224), np.float32),
         kinds=one_hot(kinds),
     )
+
+
+def _label(stay: Stay, condition: str, ordinal: int) -> float:
+    if condition in stay.hourly:
+        return stay.hourly[condition][ordinal]
+    return stay.labels.get(condition, np.nan)
 
 
 def _row(

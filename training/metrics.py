@@ -1,10 +1,13 @@
 """AUROC, AUPRC, Brier, ECE and an operating point with bootstrap 95 % intervals over rows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+
+from models.conditions import CONDITIONS
+from training.dataset import Examples
 
 Array = NDArray[np.floating]
 BINS = 10
@@ -69,3 +72,27 @@ def evaluate(
         low, high = np.quantile(spread, [0.025, 0.975])
         found[name] = {"value": float(metric(label, probability)), "low": float(low), "high": float(high)}
     return found
+
+
+def tasks(examples: Examples, rows: NDArray[np.int64]) -> Iterator[tuple[str, int, NDArray[np.int64]]]:
+    """Of these rows, per source and condition that has labels: `source.condition`, the condition's column, and the
+    positions in `rows` that count for it: every snapshot of an hourly condition, else each stay's last."""
+    for source in np.unique(examples.source[rows]):
+        last = examples.snapshot[examples.source == source].max()
+        for column, condition in enumerate(CONDITIONS):
+            counts = (examples.source[rows] == source) & ~np.isnan(examples.labels[rows, column])
+            if not condition.hourly:
+                counts &= examples.snapshot[rows] == last
+            if counts.any():
+                yield f"{source}.{condition.name}", column, np.flatnonzero(counts)
+
+
+def measure(
+    examples: Examples, rows: NDArray[np.int64], probability: NDArray[np.floating]
+) -> dict[str, dict[str, object]]:
+    """`evaluate` of every task; probability [rows, C], NaN where the score does not speak of a task."""
+    return {
+        task: evaluate(examples.labels[rows[take], column], probability[take, column])
+        for task, column, take in tasks(examples, rows)
+        if not np.isnan(probability[take, column]).any()
+    }

@@ -26,7 +26,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """One stay. `patient` groups stays for splits; `labels` by condition; `snapshots` in ms."""
+    """One stay. `group` is the patient, for splits; `labels` by condition; `snapshots` in ms, ascending.
+
+    `hourly` holds conditions whose label changes within the stay: one label a snapshot, NaN where unknown.
+    """
 
     patient: str
     group: str
@@ -35,6 +38,7 @@ class Stay:
     labels: Mapping[str, float]
     snapshots: Sequence[int]
     pictures: Sequence[Picture] = field(default=())
+    hourly: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def vitals_event(patient: str, number: int, time_ms: int, measured: Sequence[tuple[str, float, str]]) -> Event:
