@@ -50,9 +50,9 @@ def vitals_event(patient: str, number: int, time_ms: int, measured: Sequence[tup
     return _event("vitals", patient, f"v{number}", time_ms, value.model_dump_json().encode())
 
 
-def note_event(patient: str, number: int, time_ms: int, text: str) -> Event:
-    """One note."""
-    value = Note(note_id=f"n{number}", text=text)
+def note_event(patient: str, number: int, time_ms: int, text: str, document: str = "") -> Event:
+    """One note; under a `document`'s name it takes the place of what that document said before."""
+    value = Note(note_id=document or f"n{number}", text=text)
     return _event("notes", patient, f"n{number}", time_ms, value.model_dump_json().encode())
 
 
