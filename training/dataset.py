@@ -35,6 +35,8 @@ class Examples:
     labels: NDArray[np.float32]  # [N, C], NaN where unknown
     group: NDArray[np.str_]  # [N] patients, for splits
     source: NDArray[np.str_]  # [N]
+    stay: NDArray[np.str_]  # [N] whose rows are together, in order of time
+    site: NDArray[np.str_]  # [N]
     snapshot: NDArray[np.int64]  # [N] ordinal of the snapshot within its stay
     texts: Sequence[str]
     pictures: NDArray[np.float32]  # [P, 224, 224]
@@ -66,15 +68,19 @@ def build(stays: Iterable[Stay], conditions: Sequence[str] = NAMES) -> Examples:
             rows["labels"].append([_label(stay, condition, ordinal) for condition in conditions])
             rows["group"].append(stay.group)
             rows["source"].append(stay.source)
+            rows["stay"].append(stay.patient)
+            rows["site"].append(stay.site)
             rows["snapshot"].append(ordinal)
     return Examples(
         **{
             name: np.array(rows[name], np.int64 if name in ("note_at", "picture_at", "snapshot") else np.float32)
             for name in Examples.__slots__
-            if name not in ("group", "source", "texts", "pictures", "kinds")
+            if name not in ("group", "source", "stay", "site", "texts", "pictures", "kinds")
         },
         group=np.array(rows["group"]),
         source=np.array(rows["source"]),
+        stay=np.array(rows["stay"]),
+        site=np.array(rows["site"]),
         texts=list(texts),
         pictures=np.array(pictures, np.float32) if pictures else np.zeros((0, 224, 224), np.float32),
         kinds=one_hot(kinds),

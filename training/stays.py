@@ -29,6 +29,7 @@ class Stay:
     """One stay. `group` is the patient, for splits; `labels` by condition; `snapshots` in ms, ascending.
 
     `hourly` holds conditions whose label changes within the stay: one label a snapshot, NaN where unknown.
+    `site` is the hospital, unit or source of the stay, for figures by site; no input of the model.
     """
 
     patient: str
@@ -39,6 +40,7 @@ class Stay:
     snapshots: Sequence[int]
     pictures: Sequence[Picture] = field(default=())
     hourly: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    site: str = ""
 
 
 def vitals_event(patient: str, number: int, time_ms: int, measured: Sequence[tuple[str, float, str]]) -> Event:

@@ -11,11 +11,11 @@ from streaming.errors import ConfigError
 
 @click.command(short_help="measure an artifact on a data set's labelled stays")
 @click.option("--artifact", "name", default="reference", show_default=True, help="an artifact folder, or `reference`")
-@click.option("--dataset", required=True, help="physionet2012, eicu or covid")
+@click.option("--dataset", required=True, help="physionet2012, physionet2019, eicu, covid, luna16 or mimic3")
 @click.option("--root", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--json", "out", type=click.Path(path_type=Path), help="write every figure as JSON")
 def command(name: str, dataset: str, root: Path, out: Path | None) -> None:
-    """Figures with bootstrap 95 % intervals, each stay once, at its last snapshot.
+    """Figures with bootstrap 95 % intervals by patient; hourly conditions at every hour, others once a stay.
 
     Needs the extra `train`. Precision, recall, F1 and score 1 are at the artifact's warning threshold.
     """

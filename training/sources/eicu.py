@@ -38,7 +38,7 @@ def read(root: Path) -> Iterator[Stay]:
         snapshots = [EPOCH_MS + hour * HOUR_MS for hour in HOURS if hour * 60 <= left]
         labels = {DEATH: died, CRITICAL: max(died, float(stay in ventilated))}
         if snapshots:
-            yield Stay(stay, row["uniquepid"], "eicu", events, labels, snapshots)
+            yield Stay(stay, row["uniquepid"], "eicu", events, labels, snapshots, site=row["unittype"])
 
 
 def _static(row: dict[str, str], age: float) -> list[Measured]:
