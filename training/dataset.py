@@ -59,7 +59,7 @@ def build(stays: Iterable[Stay], conditions: Sequence[str] = NAMES) -> Examples:
         kinds += [picture.kind for picture in stay.pictures]
         state, done = PatientState(stay.patient), 0
         for ordinal, snapshot in enumerate(stay.snapshots):
-            while done < len(stay.events) and stay.events[done].time_ms <= snapshot:
+            while done < len(stay.events) and stay.events[done].recorded_ms <= snapshot:
                 state = apply(state, stay.events[done])
                 done += 1
             seen = [i for i, picture in enumerate(stay.pictures) if picture.time_ms <= snapshot]

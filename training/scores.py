@@ -114,7 +114,7 @@ class _Walk:
         """Everything that was known at the snapshot, and nothing later."""
         now = self.stay.snapshots[ordinal]
         events, pictures = self.stay.events, self.stay.pictures
-        while self._events < len(events) and events[self._events].time_ms <= now:
+        while self._events < len(events) and events[self._events].recorded_ms <= now:
             self.state = apply(self.state, events[self._events])
             self._events += 1
         scans = dict(self.state.scans)
