@@ -29,6 +29,7 @@ def of_task(task: Task, rounds: int = ROUNDS) -> Figures:
         "n": len(task.label),
         "positives": int(task.label.sum()),
         "patients": len(np.unique(task.group)),
+        "patients_with_event": len(np.unique(task.group[task.label == 1])),
         "folds": len(np.unique(task.fold)),
     }
     if not 0 < task.label.sum() < len(task.label):
@@ -123,10 +124,12 @@ def _abstention(task: Task, level: float, sample: Resample) -> Figures:
                 [contains[:, 1] & event, event, contains[:, 0] & ~event, ~event, silent, np.ones_like(event), right], 1
             ).astype(np.float64)
         ).T
-        return {
+        found = {
             "level": level,
             "coverage_event": figure(hit / events),
             "coverage_no_event": figure(kept / others),
             "abstains": figure(quiet / all_),
-            "accuracy_where_it_tells": figure(good / (all_ - quiet)),
         }
+        if quiet[0] < all_[0]:
+            found["accuracy_where_it_tells"] = figure(good / (all_ - quiet))
+        return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH = 680
-_LABEL = 200
+_LETTER = 7.2  # mean width at 13 px
 _MARKS = ("c1", "c2", "c3", "c4", "c5", "c6")
 
 
@@ -23,10 +23,16 @@ class Point:
 
 def short(value: float) -> str:
     """A share without its leading nought, other numbers to three figures."""
-    if abs(value) < 1:
-        text = f"{value:.3f}"
-        return text.replace("0.", ".", 1)
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"
+    if round(value, 3) == 0:
+        return "0"
+    text = (
+        f"{value:.3f}".replace("0.", ".", 1)
+        if abs(value) < 1
+        else f"{value:.2f}"
+        if abs(value) < 10
+        else f"{value:.0f}"
+    )
+    return text.replace("-", "−")
 
 
 def _ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -52,7 +58,7 @@ def forest(points: Sequence[Point], title: str, zero: float | None = None) -> st
     if not points:
         return ""
     low, high = _bounds([*points, Point(zero, zero, zero)] if zero is not None else points)
-    left, right, row = _LABEL, WIDTH - 150, 24
+    left, right, row = min(320, 24 + _LETTER * max(len(p.label) for p in points)), WIDTH - 150, 24
     height = len(points) * row + 34
 
     def at(value: float) -> float:
@@ -80,9 +86,7 @@ def forest(points: Sequence[Point], title: str, zero: float | None = None) -> st
     return "".join(parts) + "</svg>"
 
 
-def curves(
-    series: Sequence[tuple[str, Sequence[Point]]], title: str, x_label: str, y_label: str, percent_x: bool = False
-) -> str:
+def curves(series: Sequence[tuple[str, Sequence[Point]]], title: str, x_label: str, percent_x: bool = False) -> str:
     """Lines with interval bands over x."""
     every = [point for _, points in series for point in points]
     if not every:
@@ -119,7 +123,6 @@ def curves(
             f'<circle class="{mark}" cx="{x + 5}" cy="{y - 4}" r="5"/><text x="{x + 16}" y="{y}">{escape(name)}</text>'
         )
     parts.append(f'<text class="tick" x="{right}" y="{bottom + 34}" text-anchor="end">{escape(x_label)}</text>')
-    parts.append(f'<text class="tick" x="{left - 56}" y="{top + 2}">{escape(y_label)}</text>')
     return "".join(parts) + "</svg>"
 
 

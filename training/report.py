@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from models.window import MODALITIES
 from training import plots, words
 from training.plots import Point
 
@@ -102,9 +103,10 @@ def _task(told: Figures) -> str:
         return _absent(f"{told['n']} rows, {told['positives']} with the event: one class only, so no figures.")
     columns = [c for c in _COLUMNS if c in told]
     rows = [(["model", *(_figure(told[c]) for c in columns)], True)]
-    for who, peer in told["peers"].items():
-        rows.append(([words.called(who), *(_beside(peer, c) for c in columns)], False))
     metrics = ("auroc", "auprc", "utility" if "utility" in told else "score1")
+    for who, peer in told["peers"].items():
+        cells = [_beside(peer, c) if c in metrics else _figure(peer[c]) if c in peer else "–" for c in columns]
+        rows.append(([words.called(who), *cells], False))
     gaps = [
         Point(
             **{k: peer["difference"][m][k] for k in ("value", "low", "high")},
@@ -132,16 +134,14 @@ def _task(told: Figures) -> str:
     ]
     few = len(told["slices"]) - len(slices)
     note = f" {few} slices with fewer than 10 patients of either class are left out." if few else ""
-    parts.append("<div class='pair'>")
-    parts.append(
-        _plot(
-            plots.forest(slices, "AUROC by age, sex and site"),
-            f"AUROC by age, sex and site, patients' rows with the event in brackets.{note}",
-        )
+    by_slice = _plot(
+        plots.forest(slices, "AUROC by age, sex and site"),
+        f"AUROC by age, sex and site; rows with the event in brackets.{note}",
     )
     bins = [Point(x=one["told"], **one["events"]) for one in told["calibration"]]
-    parts.append(_plot(plots.calibration(bins, "Calibration"), "Calibration in bins of equal count."))
-    parts.append("</div>")
+    parts.append(
+        _side_by_side([by_slice, _plot(plots.calibration(bins, "Calibration"), "Calibration in bins of equal count.")])
+    )
     if "alarms" in told:
         parts.append("<h3>At the bedside</h3>" + _paragraphs(words.alarms(told)) + _alarms(told["alarms"]))
     parts.append("<h3>Where it cannot tell</h3>" + _abstention(told["abstention"]))
@@ -167,24 +167,13 @@ def _alarms(told: Figures) -> str:
 
 
 def _abstention(told: Sequence[Figures]) -> str:
-    head = ("level promised", "events covered", "others covered", "abstains", "right where it tells")
-    rows = [
-        (
-            [
-                f"{one['level']:.0%}",
-                *(
-                    _figure(one[k])
-                    for k in ("coverage_event", "coverage_no_event", "abstains", "accuracy_where_it_tells")
-                ),
-            ],
-            False,
-        )
-        for one in told
-    ]
+    head = ("level", "events covered", "others covered", "abstains", "right where it tells")
+    keys = ("coverage_event", "coverage_no_event", "abstains", "accuracy_where_it_tells")
+    rows = [([f"{one['level']:.0%}", *(_figure(one[k]) if k in one else "–" for k in keys)], False) for one in told]
     return (
-        "<p>Class-conditional conformal sets, cut on the other folds: at each level the set holds the true outcome for at least "
-        "that share of patients with the event, and of those without. Where the set is not exactly one outcome the model "
-        "abstains.</p>" + _table(head, rows)
+        "<p>Class-conditional conformal sets, cut on the other folds to hold the true outcome for that share of patients with "
+        "the event, and for that share of those without; the table shows what they held. Where the set is not exactly one "
+        "outcome the model abstains.</p>" + _table(head, rows)
     )
 
 
@@ -231,37 +220,35 @@ def _robust(told: Figures) -> str:
 
     none = {0.0: "none"}
     parts = [_paragraphs(words.damage(told))]
-    missing = sorted({name.split("/")[1] for name in told if name.startswith("missing/")})
+    missing = [kind for kind in MODALITIES if any(name.startswith(f"missing/{kind}/") for name in told)]
+    drawn = []
     for metric in ("auroc", "auprc", "ece"):
-        series = [
-            (kind, at(none | {float(n.split("/")[2]): n for n in told if n.startswith(f"missing/{kind}/")}, metric))
-            for kind in missing
-        ]
-        name = words.NAMES[metric]
-        title = f"{name} as data goes missing"
-        parts.append(
-            _plot(
-                plots.curves(series, title, "share missing", name, percent_x=True),
-                f"{title}; bands are 95 % intervals.",
-            )
-        )
+        series = []
+        for kind in missing:
+            rates = none | {float(n.split("/")[2]): n for n in told if n.startswith(f"missing/{kind}/")}
+            rest = "+".join(other for other in missing if other != kind)
+            series.append((kind, at(rates | {1.0: f"only/{rest}"}, metric)))
+        title = f"{words.NAMES[metric]} as data goes missing"
+        drawn.append(_plot(plots.curves(series, title, "share missing", percent_x=True), f"{title}."))
     noise: list[tuple[str, str, str, float]] = [
-        ("scans/blur/", "blur", "radius in pixels", 0.0), ("scans/noise/", "noise", "standard deviation", 0.0),
-        ("scans/resolution/", "resolution", "pixels a side", 224.0), ("notes/kept/", "notes cut short", "share kept", 1.0),
-        ("notes/typos/", "misspelt words", "share of words", 0.0),
+        ("scans/blur/", "scans blurred", "radius in pixels", 0.0), ("scans/noise/", "noise on scans", "standard deviation", 0.0),
+        ("scans/resolution/", "scans of low resolution", "pixels a side", 224.0),
+        ("notes/kept/", "notes cut short", "share kept", 1.0), ("notes/typos/", "misspelt notes", "share of words", 0.0),
     ]  # fmt: skip
     for prefix, name, x_label, whole in noise:
         found = {float(n.removeprefix(prefix)): n for n in told if n.startswith(prefix)}
         if found:
             series = [(name, at({whole: "none"} | found))]
-            parts.append(_plot(plots.curves(series, f"AUROC: {name}", x_label, "AUROC"), f"AUROC: {name}."))
+            drawn.append(_plot(plots.curves(series, f"AUROC: {name}", x_label), f"AUROC: {name}."))
+    parts.append(_side_by_side(drawn))
+    parts.append('<p class="soft">Bands are 95 % intervals. All of a modality missing is the model on the others.</p>')
     listed = [name for name in told if name == "none" or name.startswith("only/") or name.endswith("/masked")]
     rows = []
     for name in listed:
         one = told[name]
         label = "whole" if name == "none" else words.spoken(name)
         change = one.get("change", {})
-        cells = [_figure(one[m]) + _change(change.get(m)) for m in ("auroc", "auprc", "ece")]
+        cells = [_figure(one[m]) + _change(change.get(m), m) for m in ("auroc", "auprc", "ece")]
         rows.append(([label, f"{one['without_data']:,}", *cells], name == "none"))
     return "".join(parts) + _table(("data", "rows left with none", "AUROC", "AUPRC", "ECE"), rows)
 
@@ -304,14 +291,18 @@ def _figure(one: Figures) -> str:
 def _beside(one: Figures, metric: str) -> str:
     if metric not in one:
         return "–"
-    return _figure(one[metric]) + _change(one["difference"].get(metric))
+    return _figure(one[metric]) + _change(one["difference"].get(metric), metric)
 
 
-def _change(gap: Figures | None) -> str:
+def _change(gap: Figures | None, metric: str) -> str:
+    """Coloured only where it is told apart and larger means better."""
     if gap is None:
         return ""
-    kind = f' class="{gap["verdict"]}"' if gap["verdict"] in ("above", "below") else ""
-    return f"<small{kind}>{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]</small>"
+    kind = (
+        f' class="{gap["verdict"]}"' if gap["verdict"] in ("above", "below") and metric not in ("ece", "brier") else ""
+    )
+    told = f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]".replace("-", "−")
+    return f"<small{kind}>{told}</small>"
 
 
 def _table(head: Sequence[str], rows: Sequence[tuple[Sequence[str], bool]]) -> str:
@@ -326,6 +317,10 @@ def _table(head: Sequence[str], rows: Sequence[tuple[Sequence[str], bool]]) -> s
 
 def _plot(svg: str, caption: str) -> str:
     return f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>" if svg else ""
+
+
+def _side_by_side(figures: Sequence[str]) -> str:
+    return f'<div class="pair">{"".join(figures)}</div>' if any(figures) else ""
 
 
 def _paragraphs(lines: Sequence[str]) -> str:

@@ -149,7 +149,7 @@ def _compared(
         names = [v.name for v in chosen if v.study == study and _speaks(v.name, held)]
         scores = {"model": told["model"], **{name: told[name] for name in names}}
         if study == "fusions":
-            scores = {f"{recipe.fusion} (the model's)" if who == "model" else who: p for who, p in scores.items()}
+            scores = {_fusion(recipe.fusion if who == "model" else who): p for who, p in scores.items()}
         elif study == "single modalities" and len(names) > 1:
             scores["late fusion"] = _late(task, [name.removeprefix("only ") for name in names])
         if names:
@@ -179,6 +179,10 @@ def _compared(
 def _speaks(variant: str, held: Sequence[str]) -> bool:
     """Whether a variant on some modalities has anything to go on in a task that holds these."""
     return not variant.startswith("only ") or bool(set(variant.removeprefix("only ").split("+")) & set(held))
+
+
+def _fusion(kind: str) -> str:
+    return kind if kind == "splicing" else f"{kind} attention"
 
 
 def _late(task: Task, modalities: Sequence[str]) -> NDArray[np.float32]:

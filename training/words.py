@@ -6,6 +6,7 @@ from typing import Any
 from training.plots import short
 
 Figures = Mapping[str, Any]
+FEW = 30
 NAMES = {
     "auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE", "brier": "Brier score", "f1": "F1", "score1": "score 1",
     "accuracy": "accuracy", "precision": "precision", "recall": "recall", "utility": "utility",
@@ -24,7 +25,8 @@ def listed(parts: Sequence[str]) -> str:
 
 def called(score: str) -> str:
     """A score's name in a sentence."""
-    return {"news2": "NEWS2", "qsofa": "qSOFA", "grud": "GRU-D"}.get(score, score.replace("-", " "))
+    known = {"news2": "NEWS2", "qsofa": "qSOFA", "gru-d": "GRU-D"}
+    return known.get(score, score.replace("-", " "))
 
 
 def beside(other: str, difference: Figures, metrics: Sequence[str], subject: str = "The model") -> str:
@@ -46,11 +48,14 @@ def beside(other: str, difference: Figures, metrics: Sequence[str], subject: str
 def task(told: Figures) -> list[str]:
     """What a task's figures say of the model and of it beside each peer."""
     metrics = ["auroc", "auprc", "utility" if "utility" in told else "score1"]
+    few = min(told["patients_with_event"], told["patients"] - told["patients_with_event"])
     lines = [
         f"{told['n']:,} rows of {told['patients']:,} patients, {told['positives']:,} with the event; "
         + ", ".join(f"{NAMES[m]} {figure(told[m])}" for m in (*metrics, "ece") if m in told)
         + "."
     ]
+    if few < FEW:
+        lines.append(f"Only {few} patients are of the rarer class: intervals from so few are narrower than the truth.")
     lines += [beside(who, peer["difference"], metrics) for who, peer in told["peers"].items()]
     return [line for line in lines if line]
 
