@@ -30,6 +30,7 @@ from training.crossval import out_of_fold
 from training.dataset import build
 from training.in_memory import as_predictor
 from training.peers import PEERS
+from training.peers_grud import gru_d
 from training.predictions import collect
 from training.recipes import RECIPES, Recipe
 from training.sources import FOLDERS, READERS, covid, data_hash
@@ -121,7 +122,13 @@ def _crossval(paper: Paper, robust: bool) -> None:
     paper.say(f"reading {', '.join(paper.sources)} through the live reducer")
     examples = build(paper.stays(paper.sources, paper.size.stays))
     found = out_of_fold(
-        examples, paper.recipe, paper.say, count=paper.size.folds, seed=paper.seed, peers=PEERS, keep=robust
+        examples,
+        paper.recipe,
+        paper.say,
+        count=paper.size.folds,
+        seed=paper.seed,
+        peers=PEERS | {"gru-d": gru_d},
+        keep=robust,
     )
     folder = paper.work / "predictions"
     for old in folder.glob("*.npz"):
