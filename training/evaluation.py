@@ -1,6 +1,7 @@
 """An artifact over a data set's labelled stays: every figure of every task. Owns what is told of scores.
 
-Scores come from `scores.py` (live reducer, live scorer); thresholds are the artifact's own, from its card.
+Scores come from `scores.py` (live reducer, live scorer); thresholds are the artifact's own, from its card, but for the
+alarms at a fixed recall, whose thresholds come from the other half of the patients.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,16 +13,21 @@ from numpy.typing import NDArray
 
 from models.predictor import Predictor
 from streaming.errors import ConfigError
-from training.alarms import hours, utility
+from training.alarms import bedside, hours, utility
 from training.bootstrap import figure, resample
 from training.metrics import at_threshold, evaluate
+from training.robustness import curves
 from training.scores import Scores, score
 from training.sources import READERS
 from training.stays import Stay
 
 
-def evaluate_dataset(predictor: Predictor, dataset: str, root: Path, report: Callable[[str], None]) -> dict[str, Any]:
+def evaluate_dataset(
+    predictor: Predictor, dataset: str, root: Path, report: Callable[[str], None], robust: bool = False
+) -> dict[str, Any]:
     """`tasks.<dataset>.<condition>.<metric>` as {"value", "low", "high"} (95 %, by patient), `n` and `positives`.
+
+    robust: also `robustness.<condition>.<damage>`, as `robustness.curves` gives it.
 
     Raises:
         ConfigError: no such data set, or nothing in the folder is labelled for a condition of this model.
@@ -35,7 +41,10 @@ def evaluate_dataset(predictor: Predictor, dataset: str, root: Path, report: Cal
     }
     if not tasks:
         raise ConfigError(f"no labelled stays of {dataset} in {root.name}")
-    return {"dataset": dataset, "model": predictor.card.model_hash, "stays": counted.count, "tasks": tasks}
+    found = {"dataset": dataset, "model": predictor.card.model_hash, "stays": counted.count, "tasks": tasks}
+    if robust:
+        found["robustness"] = curves({0: predictor}, {0: list(READERS[dataset](root))}, report)
+    return found
 
 
 class _Counted:
@@ -60,8 +69,11 @@ def _task(scores: Scores, condition: str, predictor: Predictor) -> dict[str, Any
         return found
     sample = resample(scores.group[rows])
     if hourly(scores.stay[rows]):
-        told = utility(hours(scores.stay[rows], label), probability >= thresholds["watch"], sample)
-        found["utility"] = figure(told)
+        by_hour = hours(scores.stay[rows], label)
+        found["utility"] = figure(utility(by_hour, probability >= thresholds["watch"], sample))
+        half = sample.patient % 2
+        if all(label[half == side].any() for side in (0, 1)):
+            found["alarms"] = [bedside(by_hour, probability, half, sample, recall) for recall in (0.8, 0.6)]
     if predictor.card.conformal is not None:
         silent = scores.abstains[rows, column]
         found["abstains"] = figure(sample.totals(silent.astype(float)) / sample.totals(np.ones(len(rows))))
