@@ -13,6 +13,8 @@ from training.bootstrap import F64, Resample, figure
 from training.thresholds import for_recall, nested
 
 Array = NDArray[np.floating]
+CONDITION = "sepsis-6h"
+"""The condition that this is about."""
 LABELLED_AHEAD_H = 6
 """The label turns 1 so many hours before onset."""
 EARLIEST_H, BEST_H, LATEST_H = -12, -6, 3

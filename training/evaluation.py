@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.predictor import Predictor
 from streaming.errors import ConfigError
-from training.alarms import bedside, hours, utility
+from training.alarms import CONDITION, bedside, hours, utility
 from training.bootstrap import figure, resample
 from training.metrics import at_threshold, evaluate
 from training.robustness import curves
@@ -68,7 +67,7 @@ def _task(scores: Scores, condition: str, predictor: Predictor) -> dict[str, Any
     if not 0 < label.sum() < len(label):
         return found
     sample = resample(scores.group[rows])
-    if hourly(scores.stay[rows]):
+    if condition == CONDITION:
         by_hour = hours(scores.stay[rows], label)
         found["utility"] = figure(utility(by_hour, probability >= thresholds["watch"], sample))
         half = sample.patient % 2
@@ -83,8 +82,3 @@ def _task(scores: Scores, condition: str, predictor: Predictor) -> dict[str, Any
             told = at_threshold(label[answered], called[answered], sample.take(answered))
             found |= {f"{name}_where_it_tells": figure(told[name]) for name in ("accuracy", "precision", "recall")}
     return found
-
-
-def hourly(stay: NDArray[np.str_]) -> bool:
-    """Whether stays are scored more than once."""
-    return len(np.unique(stay)) < len(stay)

@@ -42,7 +42,7 @@ def of_task(task: Task, rounds: int = ROUNDS) -> Figures:
     found["calibration"] = calibration(task.label, told, sample)
     found["slices"] = {f"{kind}: {name}": one for kind, name, one in _slices(task, rounds)}
     found["abstention"] = [_abstention(task, level, sample) for level in LEVELS]
-    if task.hourly:
+    if task.condition == alarms.CONDITION:
         hours = alarms.hours(task.stay, task.label)
         found["alarms"] = {
             who: [alarms.bedside(hours, p, task.fold, sample, recall) for recall in (0.8, 0.6)]
@@ -76,7 +76,7 @@ def _draws(task: Task, who: str, sample: Resample) -> dict[str, F64]:
         del found["brier"], found["ece"]
     called = thresholds.nested(told, task.fold, lambda rows: thresholds.best(label[rows], told[rows], thresholds.f1))
     found |= {name: draws for name, draws in at_threshold(label, called, sample).items() if name != "score1"}
-    if task.hourly:
+    if task.condition == alarms.CONDITION:
         hours = alarms.hours(task.stay, label)
         called = thresholds.nested(told, task.fold, lambda rows: alarms.utility_threshold(hours, told, rows))
         found["utility"] = alarms.utility(hours, called, sample)

@@ -36,9 +36,9 @@ class Task:
     probability: Mapping[str, NDArray[np.float32]]
 
     @property
-    def hourly(self) -> bool:
-        """Whether stays count more than once."""
-        return len(np.unique(self.stay)) < len(self.stay)
+    def condition(self) -> str:
+        """What is asked, without the source."""
+        return self.name.split(".", 1)[1]
 
     def scored(self, probability: Mapping[str, NDArray[np.float32]]) -> "Task":
         """The same rows with other scores."""

@@ -99,7 +99,7 @@ def run(
         report(f"studies {number + 1}/{len(chosen)}: {variant.study}, {variant.name}")
         other, changed = variant.change(examples, recipe)
         told[variant.name] = out_of_fold(other, changed, report, count=count, seed=seed).probability["model"]
-    tasks = [task for task in collect(examples, told, base.fold) if not task.hourly]
+    tasks = [task for task in collect(examples, told, base.fold) if len(np.unique(task.stay)) == len(task.stay)]
     live = _live(base, examples, stays, modalities, as_predictor, report)
     return {task.name: dict(_compared(task, chosen, live, modalities, recipe)) for task in tasks}
 
@@ -142,7 +142,7 @@ def _compared(
     recipe: Recipe,
 ) -> Iterator[tuple[str, Any]]:
     """Each study's comparison on one task; the difference is the first score's minus the others'."""
-    column = NAMES.index(task.name.split(".", 1)[1])
+    column = NAMES.index(task.condition)
     held = [name for row, name in enumerate(MODALITIES) if task.present[:, row].any()]
     told = task.probability
     for study in dict.fromkeys(variant.study for variant in chosen):
