@@ -94,8 +94,8 @@ def bedside(
     """Alerts a patient-day, stays alerted in vain, lead time, at thresholds that alert `recall` of the septic stays in
     time (from 12 h before onset to 3 h after) on the other folds.
 
-    An alert is the first of consecutive hours at or above the threshold. Lead time: from the first alert in time to
-    onset, negative when after it; its median and quartiles are over the stays that were alerted in time.
+    An alert is the first of consecutive hours at or above the threshold. Lead time: from the first hour called in that
+    window to onset, so at most 12 h, negative when after it; median and quartiles are over the stays alerted in time.
     """
 
     def choose(rows: NDArray[np.intp]) -> float:

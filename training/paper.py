@@ -47,7 +47,7 @@ class Size:
     folds: int = 5
     study_folds: int = 5
     stays: int | None = None
-    damaged: int = 4000
+    damaged: int = 2500
     rounds: int = 500
     quick: bool = False
 

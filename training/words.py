@@ -72,8 +72,8 @@ def alarms(told: Figures) -> list[str]:
         if "lead_time_h" in one:
             low, high = one["lead_time_quartiles_h"]
             line += (
-                f". The first alert in time comes {figure(one['lead_time_h'])} h before onset in the median "
-                f"(quartiles {short(low)} and {short(high)} h)"
+                f". In those alerted in time the first hour that counts comes {figure(one['lead_time_h'])} h before onset in "
+                f"the median (quartiles {short(low)} and {short(high)} h; at most 12 count)"
             )
         lines.append(line + ".")
     return lines
