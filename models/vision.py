@@ -3,10 +3,12 @@
 Two views of the picture, both pooled by mean and maximum: the first eleven blocks of EfficientNet-Lite0 (Tan and Le 2019,
 arXiv 1905.11946; no squeeze, ReLU6) at full size, and a small CNN over the picture averaged to 56 x 56, where a nodule's
 patch still has all its detail. The trunk starts from ImageNet weights (`training/imagenet.py`) and stays as it is, so
-that training can keep what it gives: `trunk_features` once a picture, `forward` = `embed(trunk_features(x), x, kind)`.
+that training computes its features once a picture: `forward(x, kind)` = `embed(trunk(x), shrunk(x), kind)`.
 
 Shapes: B rows, D width, K kinds, F pooled features. BatchNorm folds into the convolutions on export.
 """
+
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -89,3 +91,61 @@ class Trunk(nn.Module):
             if number in POOLED_STAGES:
                 found.append(_pooled(x))
         return torch.cat(found, -1)
+
+
+class _Residual(nn.Module):
+    def __init__(self, inward: int, outward: int) -> None:
+        super().__init__()
+        self.path = nn.Sequential(
+            nn.Conv2d(inward, outward, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(outward),
+            nn.ReLU(),
+            nn.Conv2d(outward, outward, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outward),
+        )
+        self.skip = nn.Sequential(nn.Conv2d(inward, outward, 1, stride=2, bias=False), nn.BatchNorm2d(outward))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.path(x) + self.skip(x))
+
+
+def shrunk(pixels: Tensor) -> Tensor:
+    """[B, 1, 56, 56] averages of [B, 1, 224, 224]: what `Detail` looks at."""
+    return nn.functional.avg_pool2d(pixels, _REDUCTION)
+
+
+class Detail(nn.Module):
+    """[B, 2 C] of a shrunk picture [B, 1, 56, 56]."""
+
+    def __init__(self, channels: tuple[int, ...] = (12, 24, 48, 64)) -> None:
+        super().__init__()
+        first = nn.Sequential(
+            nn.Conv2d(1, channels[0], 3, padding=1, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU()
+        )
+        self.features = nn.Sequential(first, *(_Residual(a, b) for a, b in itertools.pairwise(channels)))
+        self.width = 2 * channels[-1]
+
+    def forward(self, small: Tensor) -> Tensor:
+        return _pooled(self.features((small - 0.5) * 4))
+
+
+class ScanEncoder(nn.Module):
+    """[B, D] from pixels [B, 1, 224, 224] in 0..1 and kind [B, K], one-hot."""
+
+    def __init__(self, width: int = 64, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.trunk, self.detail = Trunk(), Detail()
+        self.scale = nn.BatchNorm1d(FEATURES)  # so that neither view drowns the other
+        self.dropout = nn.Dropout(dropout)
+        self.of_trunk = nn.Linear(FEATURES, width)
+        self.of_detail = nn.Linear(self.detail.width, width)
+        self.kind = nn.Linear(len(KINDS), width)
+        self.norm = nn.LayerNorm(width)
+
+    def embed(self, features: Tensor, small: Tensor, kind: Tensor) -> Tensor:
+        """[B, D] from the trunk's features [B, F] and the shrunk picture."""
+        whole = self.of_trunk(self.dropout(self.scale(features)))
+        return self.norm(whole + self.of_detail(self.dropout(self.detail(small))) + self.kind(kind))
+
+    def forward(self, pixels: Tensor, kind: Tensor) -> Tensor:
+        return self.embed(self.trunk(pixels), shrunk(pixels), kind)
