@@ -4,7 +4,7 @@ BASE := .venv
 FULL := .venv-test
 PEERS := .venv-bench
 
-.PHONY: help demo test faults bench tensorrt lock schemas train clean
+.PHONY: help demo test faults bench tensorrt lock schemas train paper clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -56,6 +56,9 @@ schemas: $(FULL)/.installed  ## write deploy/schemas and deploy/asyncapi.yaml fr
 
 train: $(FULL)/.installed  ## train models/reference again from the open data
 	$(FULL)/bin/wardwatch train reference --data $${WARDWATCH_DATA:-../shared/data} --out models/reference
+
+paper: $(FULL)/.installed  ## measure the model and its peers from the open data; writes benchmarks/paper/paper.{json,html}
+	$(FULL)/bin/python -m training.paper --data $${WARDWATCH_DATA:-../shared/data} --out benchmarks/paper $(PAPER)
 
 clean:  ## remove environments and local data
 	rm -rf $(BASE) $(FULL) $(PEERS) .wardwatch

@@ -17,6 +17,7 @@ import orjson
 from numpy.typing import NDArray
 
 from models.calibration import Calibration
+from models.conformal import Conformal
 from models.predictor import Card
 
 PARTS = ("vitals", "notes", "scans", "fusion")
@@ -78,6 +79,7 @@ def load(folder: Path) -> Artifact:
         conditions=tuple(about["architecture"]["conditions"]),
         width=about["architecture"]["width"],
         thresholds=about["thresholds"],
+        conformal=Conformal.from_json(about["conformal"]) if about.get("conformal") else None,
     )
     calibration = Calibration(
         np.array(about["calibration"]["scale"], np.float64), np.array(about["calibration"]["shift"], np.float64)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
+from models.conditions import NAMES
 from models.fusion import make_fusion
 from models.text import NoteEncoder
 from models.vision import ScanEncoder
@@ -18,7 +19,7 @@ class Architecture:
     vocabulary: int = 4000
     vitals_layers: int = 2
     fusion: str = "self"
-    conditions: tuple[str, ...] = ("in-hospital-mortality", "critical-course")
+    conditions: tuple[str, ...] = NAMES
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)

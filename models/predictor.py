@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.conformal import Conformal
 from models.window import WindowBatch
 
 F32 = NDArray[np.float32]
@@ -19,13 +20,17 @@ LEVELS = ("watch", "warning", "critical")
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What the live path needs to know of an artifact. `thresholds[condition][level]` are probabilities."""
+    """What the live path needs to know of an artifact. `thresholds[condition][level]` are probabilities.
+
+    Without `conformal` the artifact has no prediction sets and never abstains.
+    """
 
     model_hash: str
     encoder_hashes: Mapping[str, str]  # per modality
     conditions: tuple[str, ...]
     width: int
     thresholds: Mapping[str, Mapping[str, float]]
+    conformal: Conformal | None = None
 
 
 @dataclass(frozen=True, slots=True)

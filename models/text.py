@@ -1,8 +1,10 @@
-"""The note encoder: a hierarchical bidirectional GRU with attention pooling, its cells written out.
+"""The note encoder: a hierarchical bidirectional GRU with attention pooling, beside it a bag of pieces.
 
 Fixed shapes, so that it converts whole (`aten.gru` has no TensorRT converter): a note is SENTENCES rows of WORDS
-WordPiece ids, 0 = padding. Words to a sentence vector, sentence vectors to the note's. Source of the shape: Yang et
-al. 2016, Hierarchical Attention Networks. Shapes: B rows, S sentences, W words, E embedding, H hidden, D width.
+WordPiece ids, 0 = padding. Words to a sentence vector, sentence vectors to the note's (Yang et al. 2016, Hierarchical
+Attention Networks), its cells written out. The bag sums a vector a piece, whatever the order, and takes the direction of
+the sum: with the vectors of latent semantic analysis (`training/lsa.py`) that is most of what some hundred patients can
+teach, and the recurrent path adds what order says. Shapes: B rows, S sentences, W words, E embedding, H hidden, D width.
 """
 
 from collections.abc import Sequence
@@ -64,16 +66,32 @@ class _Pool(nn.Module):
         return torch.matmul(weight_NL.unsqueeze(1), x_NLE).squeeze(1)
 
 
+class Bag(nn.Module):
+    """[B, G] direction of the sum of the pieces' vectors, length at most 1. Frozen: `training/lsa.py` fills it."""
+
+    def __init__(self, vocabulary: int, size: int) -> None:
+        super().__init__()
+        self.pieces = nn.Embedding(vocabulary, size)
+        self.requires_grad_(False)
+
+    def forward(self, ids_NW: Tensor, mask_NW: Tensor, rows_of_note: int) -> Tensor:
+        sum_NG = torch.matmul(mask_NW.unsqueeze(1), self.pieces(ids_NW)).squeeze(1)
+        sum_BG = sum_NG.view(-1, rows_of_note, sum_NG.shape[-1]).sum(1)
+        return sum_BG / torch.sqrt((sum_BG * sum_BG).sum(-1, keepdim=True) + 1e-6)
+
+
 class NoteEncoder(nn.Module):
     """[B, D] from token ids [B, S, W]."""
 
-    def __init__(self, vocabulary: int, width: int = 64, embedding: int = 48, hidden: int = 32) -> None:
+    def __init__(self, vocabulary: int, width: int = 64, embedding: int = 48, hidden: int = 32, bag: int = 128) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding)
+        self.bag = Bag(vocabulary, bag)
         self.dropout = nn.Dropout(0.3)
         self.words, self.sentences = _BiGRU(embedding, hidden), _BiGRU(2 * hidden, hidden)
         self.pool_words, self.pool_sentences = _Pool(2 * hidden), _Pool(2 * hidden)
-        self.out = nn.Sequential(nn.Linear(2 * hidden, width), nn.LayerNorm(width))
+        self.of_order, self.of_bag = nn.Linear(2 * hidden, width), nn.Linear(bag, width)
+        self.norm = nn.LayerNorm(width)
 
     def forward(self, ids: Tensor) -> Tensor:
         flat_NW = ids.view(-1, WORDS)
@@ -81,4 +99,7 @@ class NoteEncoder(nn.Module):
         x_NWE = self.dropout(self.embedding(flat_NW))
         sentence_BSE = self.pool_words(self.words(x_NWE, mask_NW), mask_NW).view(-1, SENTENCES, 2 * self.words.hidden)
         mask_BS = (ids[:, :, 0] > 0).float()
-        return self.out(self.pool_sentences(self.sentences(sentence_BSE, mask_BS), mask_BS))
+        ordered_BE = self.pool_sentences(self.sentences(sentence_BSE, mask_BS), mask_BS)
+        # times the root of its size: entries of the order of 1, as those of the recurrent path
+        bag_BG = self.bag(flat_NW, mask_NW, SENTENCES) * self.of_bag.in_features**0.5
+        return self.norm(self.of_order(self.dropout(ordered_BE)) + self.of_bag(self.dropout(bag_BG)))

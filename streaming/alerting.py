@@ -4,6 +4,9 @@ Per condition an episode begins when a timely score reaches a level's threshold,
 level's, and ends when scores have stayed below the clearing threshold for `clear_after_ms` of event time. Hysteresis
 and refractory times count the patient's event time, never the number of scores or a clock. A score that rests on late
 data alone (`may_page` false) changes nothing: late data joins history and never pages by itself, nor clears.
+A score that abstains (its prediction set is not one outcome) neither raises nor escalates: a level is reached only by
+a score that can tell. A level that already stands stays, and clears, by the probability as ever, so that no episode
+hangs on scores that cannot tell; the reason of a clearing then says so.
 Owns levels, ids and reasons; leaves their publication to `reports.py`.
 """
 
@@ -103,6 +106,7 @@ class Scored:
     event_ms: int
     may_page: bool
     probabilities: Mapping[str, float]
+    abstains: frozenset[str] = frozenset()  # conditions whose score cannot tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,7 @@ def decide(policy: Policy, state: PolicyState, scored: Scored) -> tuple[PolicySt
 def _step(
     policy: Policy, episode: Episode, condition: str, probability: float, scored: Scored
 ) -> tuple[Episode, Decision | None]:
-    reached = policy.level(condition, probability)
+    reached = "none" if condition in scored.abstains else policy.level(condition, probability)
     if RANK[reached] > RANK[episode.level]:
         if episode.level == "none":
             if _refractory(policy, episode, reached, scored.event_ms):
@@ -195,6 +199,8 @@ def _decision(
         threshold = policy.clear_below(condition)
         minutes = policy.clear_after_ms // MINUTE_MS
         reason = f"{condition} stayed below {threshold:.3f} for {minutes} min of event time"
+        if condition in scored.abstains:
+            reason += "; the newest score by itself cannot tell"
     else:
         threshold = policy.thresholds[condition][episode.level]
         reason = f"{condition} at {probability:.3f} reached the {episode.level} threshold {threshold:.3f}"

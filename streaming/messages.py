@@ -12,6 +12,7 @@ Identifier = Annotated[str, Field(min_length=1, max_length=200)]
 Action = Literal["raised", "escalated", "cleared"]
 Level = Literal["none", "watch", "warning", "critical"]
 Modality = Literal["vitals", "notes", "scans"]
+Outcome = Literal["no event", "event"]
 
 
 class Wire(BaseModel):
@@ -169,6 +170,11 @@ class ConditionScore(Wire):
     contributions: Annotated[
         dict[Modality, float], Field(description="probability with all modalities minus without this one")
     ]
+    set: Annotated[
+        tuple[Outcome, ...] | None,
+        Field(description="outcomes not ruled out at the artifact's conformal level; null: it has no such sets"),
+    ] = None
+    abstains: Annotated[bool, Field(description="the set is not one outcome: this score cannot tell")] = False
 
 
 class Times(Wire):
@@ -226,6 +232,7 @@ class Alert(Wire):
     low: float | None
     high: float | None
     threshold: float | None
+    abstains: Annotated[bool, Field(description="the score cannot tell: it may stand under a clearing only")] = False
     modalities: dict[Modality, ModalityUse]
     missing: tuple[Modality, ...]
     contributions: dict[Modality, float]

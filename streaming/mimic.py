@@ -57,8 +57,8 @@ def prepare(root: Path, cache: Path, arrival: Arrival, progress: Callable[[str],
     Raises:
         ConfigError: a table that is needed is missing.
     """
-    tables = {name: _table(root, name) for name in ("CHARTEVENTS", "LABEVENTS", "ADMISSIONS", "PATIENTS", "ICUSTAYS")}
-    notes = _table(root, "NOTEEVENTS", needed=False)
+    tables = {name: table(root, name) for name in ("CHARTEVENTS", "LABEVENTS", "ADMISSIONS", "PATIENTS", "ICUSTAYS")}
+    notes = table(root, "NOTEEVENTS", needed=False)
     folder = cache / _fingerprint([*tables.values(), *([notes] if notes else [])], arrival)
     folder.mkdir(parents=True, exist_ok=True)
     final, tally = folder / "events.parquet", folder / "tally.json"
@@ -81,17 +81,23 @@ def prepare(root: Path, cache: Path, arrival: Arrival, progress: Callable[[str],
     return Prepared(final, int(count[0]) if count else 0, orjson.loads(tally.read_bytes()))
 
 
-def read(prepared: Prepared, patients: int | None = None, limit: int | None = None) -> Iterator[Outgoing]:
-    """The events in order of arrival; of the first N patients by number, and the first `limit` events, when given."""
+def read(
+    prepared: Prepared, patients: int | None = None, limit: int | None = None, by_patient: bool = False
+) -> Iterator[Outgoing]:
+    """The events in order of arrival; of the first N patients by number, and the first `limit` events, when given.
+
+    by_patient: one patient after the other instead, each in order of arrival.
+    """
     where = ""
     if patients is not None:
         chosen = f"SELECT DISTINCT patient FROM '{prepared.path}' ORDER BY TRY_CAST(patient AS BIGINT) LIMIT {patients}"
         where = f"WHERE patient IN ({chosen})"
     last = f"LIMIT {limit}" if limit is not None else ""
+    order = "patient, virtual_ms, id" if by_patient else "virtual_ms, patient, id"
     with duckdb.connect() as db:
         rows = db.execute(
             "SELECT kind, id, patient, encounter, time_ms, recorded_ms, virtual_ms, codes, numbers, units, text "
-            f"FROM '{prepared.path}' {where} ORDER BY virtual_ms, patient, id {last}"
+            f"FROM '{prepared.path}' {where} ORDER BY {order} {last}"
         )
         while batch := rows.fetchmany(_BATCH):
             for (
@@ -119,7 +125,12 @@ def read(prepared: Prepared, patients: int | None = None, limit: int | None = No
                 yield Outgoing(kind, event_id, "mimic3", patient, encounter, time_ms, recorded_ms, virtual_ms, value)
 
 
-def _table(root: Path, name: str, needed: bool = True) -> Path | None:
+def table(root: Path, name: str, needed: bool = True) -> Path | None:
+    """The file of a table: csv or csv.gz, any case.
+
+    Raises:
+        ConfigError: it is needed and missing.
+    """
     for path in sorted(root.iterdir()) if root.is_dir() else []:
         if path.name.lower() in (f"{name.lower()}.csv", f"{name.lower()}.csv.gz"):
             return path
@@ -142,7 +153,8 @@ def _items(db: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _csv(path: Path | None) -> str:
+def csv(path: Path | None) -> str:
+    """A table as DuckDB reads it: every column as text."""
     return f"read_csv('{path}', header=true, all_varchar=true, quote='\"', escape='\"') AS t"
 
 
@@ -157,7 +169,7 @@ def _parts(tables: dict[str, Path | None], notes: Path | None, arrival: Arrival)
                    nullif(hadm_id, '') AS encounter, epoch_ms(CAST(charttime AS TIMESTAMP)) AS time_ms,
                    {recorded if has_store else "time_ms"} AS recorded_ms, [code] AS codes,
                    [CAST(valuenum AS DOUBLE)] AS numbers, [unit] AS units, CAST(NULL AS VARCHAR) AS text
-            FROM {_csv(tables[name])} JOIN items ON CAST(items.itemid AS VARCHAR) = t.itemid
+            FROM {csv(tables[name])} JOIN items ON CAST(items.itemid AS VARCHAR) = t.itemid
             WHERE coalesce(valuenum, '') <> '' AND coalesce(charttime, '') <> '' {valid}"""
     age, male = SIGNALS[by_name["age"]].loinc, SIGNALS[by_name["male"]].loinc
     parts["part-static"] = f"""
@@ -166,8 +178,8 @@ def _parts(tables: dict[str, Path | None], notes: Path | None, arrival: Arrival)
                ['{age}', '{male}'] AS codes,
                [CASE WHEN years > 150 THEN 91.4 ELSE greatest(0.0, years) END, CAST(p.gender = 'M' AS DOUBLE)] AS numbers,
                ['a', '1'] AS units, CAST(NULL AS VARCHAR) AS text
-        FROM (FROM {_csv(tables["ADMISSIONS"])}) a
-        JOIN (FROM {_csv(tables["PATIENTS"])}) p ON p.subject_id = a.subject_id,
+        FROM (FROM {csv(tables["ADMISSIONS"])}) a
+        JOIN (FROM {csv(tables["PATIENTS"])}) p ON p.subject_id = a.subject_id,
         LATERAL (SELECT date_diff('day', CAST(p.dob AS TIMESTAMP), CAST(a.admittime AS TIMESTAMP)) / 365.25 AS years)
         """
     if notes is not None:
@@ -176,7 +188,7 @@ def _parts(tables: dict[str, Path | None], notes: Path | None, arrival: Arrival)
             SELECT 'notes' AS kind, 'mimic3/noteevents/' || row_id AS id, subject_id AS patient,
                    nullif(hadm_id, '') AS encounter, epoch_ms({charted}) AS time_ms, {recorded} AS recorded_ms,
                    [category] AS codes, CAST([] AS DOUBLE[]) AS numbers, CAST([] AS VARCHAR[]) AS units, text
-            FROM {_csv(notes)} WHERE coalesce(iserror, '') <> '1' AND coalesce(text, '') <> ''"""
+            FROM {csv(notes)} WHERE coalesce(iserror, '') <> '1' AND coalesce(text, '') <> ''"""
     return parts
 
 
@@ -184,7 +196,7 @@ def _left_out(db: duckdb.DuckDBPyConnection, path: Path | None, name: str) -> di
     error = "coalesce(error, '') = '1'" if name == "CHARTEVENTS" else "false"
     counted = db.execute(
         f"SELECT count(*) FILTER ({error}), count(*) FILTER (NOT {error} AND coalesce(valuenum, '') = '') "
-        f"FROM {_csv(path)} JOIN items ON CAST(items.itemid AS VARCHAR) = t.itemid"
+        f"FROM {csv(path)} JOIN items ON CAST(items.itemid AS VARCHAR) = t.itemid"
     ).fetchone()
     assert counted is not None
     return {f"{name.lower()} marked as error": counted[0], f"{name.lower()} without a number": counted[1]}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from models.conformal import OUTCOMES
 from models.predictor import Card
 from models.window import MODALITIES
 from streaming import alerting
@@ -59,6 +60,7 @@ def for_policy(update: Update, score: Scored, card: Card, site: str) -> alerting
         event_ms=update.state.newest_event_ms,
         may_page=may_page(update, score),
         probabilities=dict(zip(card.conditions, score.probability.tolist(), strict=True)),
+        abstains=frozenset(name for name, one in zip(card.conditions, score.abstains.tolist(), strict=True) if one),
     )
 
 
@@ -85,6 +87,8 @@ class Report:
                     "low": float(score.low[row]),
                     "high": float(score.high[row]),
                     "contributions": self._contributions(row),
+                    "set": self._set(row),
+                    "abstains": bool(score.abstains[row]),
                 }
             )
         body = {
@@ -123,6 +127,7 @@ class Report:
             "low": None if row is None else float(score.low[row]),
             "high": None if row is None else float(score.high[row]),
             "threshold": decision.threshold,
+            "abstains": row is not None and bool(score.abstains[row]),
             "modalities": modalities,
             "missing": [name for name, use in modalities.items() if not use["present"]],
             "contributions": {} if row is None else self._contributions(row),
@@ -140,6 +145,11 @@ class Report:
 
     def _contributions(self, row: int) -> dict[str, float]:
         return dict(zip(MODALITIES, np.asarray(self.score.contribution[row], float).tolist(), strict=True))
+
+    def _set(self, row: int) -> list[str] | None:
+        if self.score.contains is None:
+            return None
+        return [name for name, held in zip(OUTCOMES, self.score.contains[row].tolist(), strict=True) if held]
 
     def _modalities(self) -> dict[str, Any]:
         if self.score is None:
@@ -204,6 +214,7 @@ def technical(state: PatientState, decision: alerting.Decision, card: Card, site
         "low": None,
         "high": None,
         "threshold": None,
+        "abstains": False,
         "modalities": dict.fromkeys(MODALITIES, _ABSENT),
         "missing": list(MODALITIES),
         "contributions": {},

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from models import conformal
 from models.predictor import Predictor
 from models.signals import SIGNALS
 from models.window import MAX_NOTES, MAX_SERIES, MODALITIES, SLOTS, stack
@@ -43,6 +44,8 @@ class Scored:
     low: NDArray[np.float32]  # [C]
     high: NDArray[np.float32]  # [C]
     contribution: NDArray[np.float32]  # [C, M]
+    contains: NDArray[np.bool_] | None  # [C, 2] of `conformal.OUTCOMES`; None: the artifact has no prediction sets
+    abstains: NDArray[np.bool_]  # [C]
     uses: dict[Modality, Use]
     news2: int | None
 
@@ -83,6 +86,9 @@ class Scorer:
             np.stack([slot.present for slot in slots]),
             np.stack([slot.age_h for slot in slots]),
         )
+        sets = self.card.conformal
+        contains = None if sets is None else sets.contains(fused.probability)
+        abstains = np.zeros(fused.probability.shape, bool) if contains is None else conformal.abstains(contains)
         return [
             Scored(
                 as_of_ms=now,
@@ -90,6 +96,8 @@ class Scorer:
                 low=fused.low[row],
                 high=fused.high[row],
                 contribution=fused.contribution[row],
+                contains=None if contains is None else contains[row],
+                abstains=abstains[row],
                 uses=slot.uses,
                 news2=_news2(state, now),
             )

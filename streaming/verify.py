@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
+from models import conformal
 from models.predictor import Predictor
 from streaming import alerting, verify_merges
 from streaming.envelope import Event, Limits, parse_time
@@ -169,6 +170,13 @@ def _check_scores(
             verdict.largest_difference = max(verdict.largest_difference, difference)
             if difference > TOLERANCE:
                 verdict.wrong(f"risk {body['id'][:12]}: differs from the recomputed score by {difference:.2g}")
+            sets = predictor.card.conformal
+            if (
+                sets is not None
+            ):  # from the recorded probability: at a cut the recomputed one may fall to the other side
+                abstaining = conformal.abstains(sets.contains(told)).tolist()
+                if abstaining != [one.get("abstains", False) for one in body["scores"]]:
+                    verdict.wrong(f"risk {body['id'][:12]}: abstains otherwise than its probability and the card say")
         rows.clear()
 
     for body in risks:
@@ -229,6 +237,7 @@ def _check_alerts(
             event_ms=_ms(body["newest_event"]),
             may_page=body["may_page"],
             probabilities={one["condition"]: one["probability"] for one in body["scores"]},
+            abstains=frozenset(one["condition"] for one in body["scores"] if one.get("abstains")),
         )
         states[body["patient"]], decisions = alerting.decide(policy, held, scored)
         expected += [decision.alert_id for decision in decisions]

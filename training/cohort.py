@@ -14,3 +14,11 @@ def split(
     parts = (names[order[:first]], names[order[first:second]], names[order[second:]])
     train, validation, test = (np.flatnonzero(np.isin(group, part)) for part in parts)
     return train, validation, test
+
+
+def folds(group: NDArray[np.str_], count: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Row numbers of (all others, test) for each fold: every patient is in exactly one fold's test."""
+    names = np.unique(group)
+    order = np.random.default_rng(seed).permutation(len(names))
+    parts = (np.isin(group, names[part]) for part in np.array_split(order, count))
+    return [(np.flatnonzero(~inside), np.flatnonzero(inside)) for inside in parts]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from models.conditions import NAMES
 from models.kinds import one_hot
 from models.tokens import SENTENCES, WORDS, tokenize
 from models.window import HOURS, MAX_NOTES, SLOTS, V
@@ -34,6 +35,8 @@ class Examples:
     labels: NDArray[np.float32]  # [N, C], NaN where unknown
     group: NDArray[np.str_]  # [N] patients, for splits
     source: NDArray[np.str_]  # [N]
+    stay: NDArray[np.str_]  # [N] whose rows are together, in order of time
+    site: NDArray[np.str_]  # [N]
     snapshot: NDArray[np.int64]  # [N] ordinal of the snapshot within its stay
     texts: Sequence[str]
     pictures: NDArray[np.float32]  # [P, 224, 224]
@@ -44,7 +47,7 @@ class Examples:
         return tokenize(tokenizer, self.texts) if self.texts else np.zeros((0, SENTENCES, WORDS), np.int64)
 
 
-def build(stays: Iterable[Stay], conditions: Sequence[str]) -> Examples:
+def build(stays: Iterable[Stay], conditions: Sequence[str] = NAMES) -> Examples:
     """Every stay at every snapshot at which something is known of it."""
     rows: dict[str, list] = {name: [] for name in Examples.__slots__}
     texts: dict[str, int] = {}
@@ -54,31 +57,40 @@ def build(stays: Iterable[Stay], conditions: Sequence[str]) -> Examples:
         first_picture = len(pictures)
         pictures += [picture.pixels for picture in stay.pictures]
         kinds += [picture.kind for picture in stay.pictures]
-        labels = [stay.labels.get(condition, np.nan) for condition in conditions]
         state, done = PatientState(stay.patient), 0
         for ordinal, snapshot in enumerate(stay.snapshots):
-            while done < len(stay.events) and stay.events[done].time_ms <= snapshot:
+            while done < len(stay.events) and stay.events[done].recorded_ms <= snapshot:
                 state = apply(state, stay.events[done])
                 done += 1
             seen = [i for i, picture in enumerate(stay.pictures) if picture.time_ms <= snapshot]
             if not _row(rows, state, snapshot, texts, first_picture + seen[-1] if seen else -1, stay, seen):
                 continue
-            rows["labels"].append(labels)
+            rows["labels"].append([_label(stay, condition, ordinal) for condition in conditions])
             rows["group"].append(stay.group)
             rows["source"].append(stay.source)
+            rows["stay"].append(stay.patient)
+            rows["site"].append(stay.site)
             rows["snapshot"].append(ordinal)
     return Examples(
         **{
             name: np.array(rows[name], np.int64 if name in ("note_at", "picture_at", "snapshot") else np.float32)
             for name in Examples.__slots__
-            if name not in ("group", "source", "texts", "pictures", "kinds")
+            if name not in ("group", "source", "stay", "site", "texts", "pictures", "kinds")
         },
         group=np.array(rows["group"]),
         source=np.array(rows["source"]),
+        stay=np.array(rows["stay"]),
+        site=np.array(rows["site"]),
         texts=list(texts),
         pictures=np.array(pictures, np.float32) if pictures else np.zeros((0, 224, 224), np.float32),
         kinds=one_hot(kinds),
     )
+
+
+def _label(stay: Stay, condition: str, ordinal: int) -> float:
+    if condition in stay.hourly:
+        return stay.hourly[condition][ordinal]
+    return stay.labels.get(condition, np.nan)
 
 
 def _row(

@@ -1,13 +1,10 @@
-"""An artifact over a data set's labelled stays, through the live reducer and the live scorer, as the worker serves it.
+"""An artifact over a data set's labelled stays: every figure of every task. Owns what is told of scores.
 
-Each stay counts once per condition, at its last snapshot. Owns which stays and labels; leaves figures to `metrics.py`.
+Scores come from `scores.py` (live reducer, live scorer); thresholds are the artifact's own, from its card, but for the
+alarms at a fixed recall, whose thresholds come from the other half of the patients.
 """
 
-import base64
-import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,78 +12,73 @@ import numpy as np
 
 from models.predictor import Predictor
 from streaming.errors import ConfigError
-from streaming.history import ScanEntry
-from streaming.scoring import Scorer
-from streaming.state import PatientState, apply
-from training.metrics import evaluate, operating_point
+from training.alarms import CONDITION, bedside, hours, utility
+from training.bootstrap import figure, resample
+from training.metrics import at_threshold, evaluate
+from training.robustness import curves
+from training.scores import Scores, score
 from training.sources import READERS
 from training.stays import Stay
 
-_ROWS = 128
 
+def evaluate_dataset(
+    predictor: Predictor, dataset: str, root: Path, report: Callable[[str], None], robust: bool = False
+) -> dict[str, Any]:
+    """`tasks.<dataset>.<condition>.<metric>` as {"value", "low", "high"} (95 %, by patient), `n` and `positives`.
 
-def evaluate_dataset(predictor: Predictor, dataset: str, root: Path, report: Callable[[str], None]) -> dict[str, Any]:
-    """`tasks.<dataset>.<condition>.<metric>` as {"value", "low", "high"} (95 %), `n` and `positives`.
+    robust: also `robustness.<condition>.<damage>`, as `robustness.curves` gives it.
 
     Raises:
         ConfigError: no such data set, or nothing in the folder is labelled for a condition of this model.
     """
     if dataset not in READERS:
         raise ConfigError(f"no reader for {dataset!r}; there are {', '.join(READERS)}")
-    scorer = Scorer(predictor)
-    told: dict[str, list[float]] = defaultdict(list)
-    labels: dict[str, list[float]] = defaultdict(list)
-    done = 0
-    for stays in _chunks(READERS[dataset](root), _ROWS):
-        states = scorer.embed([_state(stay, predictor) for stay in stays])
-        scored = scorer.score(states, [stay.snapshots[-1] for stay in stays])
-        for stay, score in zip(stays, scored, strict=True):
-            for row, condition in enumerate(predictor.card.conditions):
-                if condition in stay.labels and any(use.items for use in score.uses.values()):
-                    told[condition].append(float(score.probability[row]))
-                    labels[condition].append(stay.labels[condition])
-        done += len(stays)
-        if done % (_ROWS * 8) < _ROWS:
-            report(f"{done} stays")
-    if not told:
+    counted = _Counted(READERS[dataset](root))
+    scores = score(predictor, counted, report)
+    tasks = {
+        f"{dataset}.{name}": _task(scores, name, predictor) for name in scores.conditions if len(scores.rows(name))
+    }
+    if not tasks:
         raise ConfigError(f"no labelled stays of {dataset} in {root.name}")
-    tasks = {}
-    for condition, values in told.items():
-        label, probability = np.array(labels[condition]), np.array(values)
-        threshold = predictor.card.thresholds[condition]["warning"]
-        tasks[f"{dataset}.{condition}"] = evaluate(label, probability) | operating_point(label, probability, threshold)
-    return {"dataset": dataset, "model": predictor.card.model_hash, "stays": done, "tasks": tasks}
+    found = {"dataset": dataset, "model": predictor.card.model_hash, "stays": counted.count, "tasks": tasks}
+    if robust:
+        found["robustness"] = curves({0: predictor}, {0: list(READERS[dataset](root))}, report)
+    return found
 
 
-def _chunks(stays: Iterator[Stay], size: int) -> Iterator[Sequence[Stay]]:
-    chunk: list[Stay] = []
-    for stay in stays:
-        chunk.append(stay)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+class _Counted:
+    """An iterable that counts what went through it."""
+
+    def __init__(self, stays: Iterable[Stay]) -> None:
+        self._stays, self.count = stays, 0
+
+    def __iter__(self) -> Iterator[Stay]:
+        for stay in self._stays:
+            self.count += 1
+            yield stay
 
 
-def _state(stay: Stay, predictor: Predictor) -> PatientState:
-    """What the worker would know at the stay's last snapshot."""
-    state = PatientState(stay.patient)
-    for event in stay.events:
-        if event.time_ms <= stay.snapshots[-1]:
-            state = apply(state, event)
-    scans = {}
-    for number, picture in enumerate(stay.pictures):
-        if picture.time_ms > stay.snapshots[-1]:
-            continue
-        vector = predictor.encode_scans(picture.pixels[None], [picture.kind])[0].astype("<f4").tobytes()
-        scans[f"p{number}"] = ScanEntry(
-            series_uid=f"s{number}",
-            time_ms=picture.time_ms,
-            version=(0, picture.time_ms, 0),
-            modality=picture.kind,
-            content_sha256=hashlib.sha256(picture.pixels.tobytes()).hexdigest(),
-            encoder=predictor.card.encoder_hashes["scans"],
-            embedding=base64.b64encode(vector).decode(),
-        )
-    return replace(state, scans=scans) if scans else state
+def _task(scores: Scores, condition: str, predictor: Predictor) -> dict[str, Any]:
+    rows, column = scores.rows(condition), scores.conditions.index(condition)
+    label, probability = scores.labels[rows, column], scores.probability[rows, column]
+    thresholds = predictor.card.thresholds[condition]
+    found: dict[str, Any] = evaluate(label, probability, scores.group[rows], thresholds["warning"])
+    found["without_data"] = int((scores.items[rows] == 0).sum())
+    if not 0 < label.sum() < len(label):
+        return found
+    sample = resample(scores.group[rows])
+    if condition == CONDITION:
+        by_hour = hours(scores.stay[rows], label)
+        found["utility"] = figure(utility(by_hour, probability >= thresholds["watch"], sample))
+        half = sample.patient % 2
+        if all(label[half == side].any() for side in (0, 1)):
+            found["alarms"] = [bedside(by_hour, probability, half, sample, recall) for recall in (0.8, 0.6)]
+    if predictor.card.conformal is not None:
+        silent = scores.abstains[rows, column]
+        found["abstains"] = figure(sample.totals(silent.astype(float)) / sample.totals(np.ones(len(rows))))
+        if not silent.all():
+            answered = np.flatnonzero(~silent)
+            called = probability >= predictor.card.conformal.event_from[column]
+            told = at_threshold(label[answered], called[answered], sample.take(answered))
+            found |= {f"{name}_where_it_tells": figure(told[name]) for name in ("accuracy", "precision", "recall")}
+    return found

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from models import artifact, golden
 from models.backends.torch_eager import TorchPredictor
 from models.calibration import Calibration
+from models.conformal import Conformal
 from models.network import Network
 from models.program import build_network, export_part
 
@@ -26,6 +27,7 @@ def export(
     thresholds: Mapping[str, Mapping[str, float]],
     about: Mapping[str, Any],
     folder: Path,
+    conformal: Conformal | None = None,
 ) -> None:
     """Writes safetensors, ONNX parts, tokenizer, golden outputs of the torch reference, and the card with hashes."""
     network = network.eval().cpu()
@@ -43,6 +45,7 @@ def export(
         "architecture": network.architecture.to_json(),
         "calibration": {"scale": calibration.scale.tolist(), "shift": calibration.shift.tolist()},
         "thresholds": thresholds,
+        "conformal": None if conformal is None else conformal.to_json(),
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
     }
     (folder / "golden.npz").write_bytes(b"")

@@ -1,4 +1,7 @@
-"""Training: examples, a recipe, a seed; out comes a network, a tokenizer, calibration, thresholds and test metrics."""
+"""Training: examples, rows and a recipe with its seed; out comes a network, a tokenizer, calibration and thresholds.
+
+Owns no split and no figures: `cohort.py` says which rows, `metrics.py` and `crossval.py` measure.
+"""
 
 import math
 import time
@@ -12,26 +15,25 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 
 from models.calibration import Calibration
+from models.conditions import NAMES
 from models.network import Architecture, Network
 from models.window import MAX_NOTES, MODALITIES, SLOTS
-from training.cohort import split
 from training.dataset import Examples
-from training.metrics import evaluate
 from training.recipes import Recipe
 
-CONDITIONS = ("in-hospital-mortality", "critical-course")
+NEVER = 1.5
+"""A threshold above every probability."""
 _NOTES_AT, _SCANS_AT = SLOTS.index("notes"), SLOTS.index("scans")
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a run made. `metrics[task]` is as `metrics.evaluate` gives it, on the test patients."""
+    """What a run made."""
 
     network: Network
     tokenizer: Tokenizer
     calibration: Calibration
     thresholds: Mapping[str, Mapping[str, float]]
-    metrics: Mapping[str, Mapping[str, object]]
     epochs: int
 
 
@@ -47,13 +49,19 @@ def make_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-def train(examples: Examples, recipe: Recipe, report: Callable[[str], None]) -> Trained:
-    """Runs the recipe. Deterministic for a seed on one thread."""
+def train(
+    examples: Examples,
+    train_rows: NDArray[np.int64],
+    validation_rows: NDArray[np.int64],
+    recipe: Recipe,
+    report: Callable[[str], None],
+) -> Trained:
+    """Runs the recipe on the training rows; stops, calibrates and sets thresholds on the validation rows.
+
+    Nothing of any other row is looked at. Deterministic for a seed on one thread.
+    """
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    train_rows, validation_rows, test_rows = split(
-        examples.group, recipe.train_share, recipe.validation_share, recipe.seed
-    )
     known = sorted({int(i) for i in examples.note_at[train_rows].ravel() if i >= 0})
     tokenizer = make_tokenizer([examples.texts[i] for i in known], recipe.vocabulary)
     network = Network(Architecture(width=recipe.width, vocabulary=recipe.vocabulary, fusion=recipe.fusion))
@@ -95,9 +103,13 @@ def train(examples: Examples, recipe: Recipe, report: Callable[[str], None]) -> 
     logits, labels = batches.all_logits(network, validation_rows), examples.labels[validation_rows]
     calibration = fit_calibration(logits, labels, recipe.bootstraps, recipe.seed)
     thresholds = choose_thresholds(calibration.probability(logits), labels)
-    probability = calibration.probability(batches.all_logits(network, test_rows))
-    metrics = measure(examples, test_rows, probability)
-    return Trained(network, tokenizer, calibration, thresholds, metrics, epoch)
+    return Trained(network, tokenizer, calibration, thresholds, epoch)
+
+
+def predict(trained: Trained, examples: Examples, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """[rows, C] calibrated probabilities."""
+    batches = _Batches(examples, examples.note_ids(trained.tokenizer))
+    return trained.calibration.probability(batches.all_logits(trained.network, rows))
 
 
 class _Batches:
@@ -188,27 +200,16 @@ def fit_calibration(
 
 
 def choose_thresholds(probability: NDArray[np.floating], labels: NDArray[np.floating]) -> dict[str, dict[str, float]]:
-    """Per condition on validation patients: watch keeps 80 % recall, warning 50 %, critical 20 %."""
+    """Per condition on validation patients: watch keeps 80 % recall, warning 50 %, critical 20 %.
+
+    A condition that no validation patient has gets thresholds that no score reaches: it was not learned, so it is silent.
+    """
     found = {}
-    for column, condition in enumerate(CONDITIONS):
+    for column, condition in enumerate(NAMES):
         positive = probability[labels[:, column] == 1, column]
         levels = {"watch": 0.8, "warning": 0.5, "critical": 0.2}
-        found[condition] = {level: float(np.quantile(positive, 1 - recall)) for level, recall in levels.items()}
-    return found
-
-
-def measure(
-    examples: Examples, rows: NDArray[np.int64], probability: NDArray[np.floating]
-) -> dict[str, dict[str, object]]:
-    """Per source and condition, at each stay's last snapshot."""
-    found = {}
-    for source in np.unique(examples.source):
-        of_source = examples.source[rows] == source
-        last = examples.snapshot[rows] == examples.snapshot[examples.source == source].max()
-        for column, condition in enumerate(CONDITIONS):
-            take = np.flatnonzero(of_source & last & ~np.isnan(examples.labels[rows, column]))
-            if len(take):
-                found[f"{source}.{condition}"] = evaluate(
-                    examples.labels[rows[take], column], probability[take, column]
-                )
+        found[condition] = {
+            level: float(np.quantile(positive, 1 - recall)) if len(positive) else NEVER
+            for level, recall in levels.items()
+        }
     return found

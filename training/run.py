@@ -11,9 +11,11 @@ from typing import Any
 import torch
 
 from streaming.errors import ConfigError
+from training.cohort import split
 from training.dataset import build
 from training.export import export
-from training.loop import CONDITIONS, train
+from training.loop import predict, train
+from training.metrics import measure
 from training.recipes import RECIPES
 from training.sources import FOLDERS, READERS, data_hash
 
@@ -46,14 +48,18 @@ def run(name: str, root: Path, out: Path, seed: int | None, report: Callable[[st
         raise ConfigError(f"data sets not found under --data: {', '.join(missing)}")
     torch.set_num_threads(1)
     report(f"reading {', '.join(recipe.sources)} through the live reducer")
-    examples = build(chain.from_iterable(READERS[s](root / FOLDERS[s]) for s in recipe.sources), CONDITIONS)
+    examples = build(chain.from_iterable(READERS[s](root / FOLDERS[s]) for s in recipe.sources))
     report(f"{len(examples.labels)} snapshots of {len(set(examples.group))} patients")
-    trained = train(examples, recipe, report)
+    train_rows, validation_rows, test_rows = split(
+        examples.group, recipe.train_share, recipe.validation_share, recipe.seed
+    )
+    trained = train(examples, train_rows, validation_rows, recipe, report)
+    metrics = measure(examples, test_rows, predict(trained, examples, test_rows))
     about: dict[str, Any] = {
         "name": f"wardwatch-{recipe.name}",
         "recipe": asdict(recipe),
         "epochs": trained.epochs,
-        "metrics": trained.metrics,
+        "metrics": metrics,
         "data_sha256": {source: data_hash(root / FOLDERS[source]) for source in recipe.sources},
         "licences": {
             "physionet2012": "ODC-BY 1.0",
@@ -67,7 +73,7 @@ def run(name: str, root: Path, out: Path, seed: int | None, report: Callable[[st
         | {"python": platform.python_version()},
     }
     export(trained.network, trained.tokenizer, trained.calibration, trained.thresholds, about, out)
-    for task, found in trained.metrics.items():
+    for task, found in metrics.items():
         auroc = found.get("auroc")
         if isinstance(auroc, dict):
             report(f"{task}: AUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}], n {found['n']}")

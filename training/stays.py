@@ -26,7 +26,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """One stay. `patient` groups stays for splits; `labels` by condition; `snapshots` in ms."""
+    """One stay. `group` is the patient, for splits; `labels` by condition; `snapshots` in ms, ascending.
+
+    `hourly` holds conditions whose label changes within the stay: one label a snapshot, NaN where unknown.
+    `site` is the hospital, unit or source of the stay, for figures by site; no input of the model.
+    """
 
     patient: str
     group: str
@@ -35,6 +39,8 @@ class Stay:
     labels: Mapping[str, float]
     snapshots: Sequence[int]
     pictures: Sequence[Picture] = field(default=())
+    hourly: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    site: str = ""
 
 
 def vitals_event(patient: str, number: int, time_ms: int, measured: Sequence[tuple[str, float, str]]) -> Event:
@@ -46,9 +52,9 @@ def vitals_event(patient: str, number: int, time_ms: int, measured: Sequence[tup
     return _event("vitals", patient, f"v{number}", time_ms, value.model_dump_json().encode())
 
 
-def note_event(patient: str, number: int, time_ms: int, text: str) -> Event:
-    """One note."""
-    value = Note(note_id=f"n{number}", text=text)
+def note_event(patient: str, number: int, time_ms: int, text: str, document: str = "") -> Event:
+    """One note; under a `document`'s name it takes the place of what that document said before."""
+    value = Note(note_id=document or f"n{number}", text=text)
     return _event("notes", patient, f"n{number}", time_ms, value.model_dump_json().encode())
 
 

@@ -138,3 +138,26 @@ def test_lateness_depends_on_the_kind_of_data():
     assert is_timely(lactate, NOON + 5 * HOUR)
     assert not is_timely(lactate, NOON + 7 * HOUR)
     assert is_timely(event("notes", {"note_id": "n", "text": "t"}), NOON + 20 * HOUR)
+
+
+def _abstaining(probability, minute=0, offset=0):
+    return Scored(
+        "site", "p", ("vitals", 0, offset), minute * MINUTE_MS, True, {"c": probability}, abstains=frozenset({"c"})
+    )
+
+
+def test_a_score_that_cannot_tell_neither_raises_nor_escalates():
+    state, decisions = decide(POLICY, PolicyState(), _abstaining(0.9))
+    assert not decisions
+    state, raised = decide(POLICY, state, _scored(0.25, 1, 1))
+    assert [d.action for d in raised] == ["raised"]
+    assert decide(POLICY, state, _abstaining(0.9, 2, 2)) == (state, ())
+
+
+def test_a_standing_level_stays_and_clears_by_the_probability_also_when_the_score_cannot_tell():
+    state, _ = decide(POLICY, PolicyState(), _scored(0.25))
+    state, none = decide(POLICY, state, _abstaining(0.25, 100, 1))
+    state, also_none = decide(POLICY, state, _abstaining(0.1, 101, 2))
+    assert not none and not also_none
+    state, (cleared,) = decide(POLICY, state, _abstaining(0.1, 140, 3))
+    assert cleared.action == "cleared" and cleared.reason.endswith("cannot tell")

@@ -1,11 +1,11 @@
 import numpy as np
-import pytest
 
+from models.conditions import NAMES
 from models.window import SLOTS
 from streaming.clock import HOUR_MS
-from training.cohort import split
+from training.cohort import folds, split
 from training.dataset import build
-from training.metrics import ece, evaluate
+from training.metrics import tasks
 from training.sources import FOLDERS, READERS
 from training.sources.covid import mask_leaks
 from training.stays import EPOCH_MS, Stay, note_event, vitals_event
@@ -48,15 +48,32 @@ def test_nobody_is_on_two_sides_of_a_split():
     assert sum(map(len, parts)) == len(set(group))
 
 
-def test_metrics_of_a_perfect_and_a_useless_score():
-    rng = np.random.default_rng(0)
-    label = (rng.random(500) < 0.3).astype(float)
-    assert evaluate(label, label * 0.98 + 0.01)["auroc"]["value"] == 1.0
-    useless = evaluate(label, np.full(500, 0.3) + rng.normal(0, 1e-6, 500))
-    assert useless["auroc"]["low"] < 0.5 < useless["auroc"]["high"]
-    assert ece(label, np.full(500, label.mean())) == pytest.approx(0, abs=0.2)
-
-
 def test_words_that_give_the_outcome_away_are_masked():
     masked = mask_leaks("Intubated on day 2, transferred to the ICU, later died. Ventilation needed.")
     assert not {"intubated", "icu", "died", "ventilation"} & set(masked.lower().replace(".", "").split())
+
+
+def test_every_patient_is_in_exactly_one_fold():
+    group = np.array([f"p{i // 3}" for i in range(300)])
+    found = folds(group, 5, seed=1)
+    assert sorted(np.concatenate([test for _, test in found])) == list(range(300))
+    for rest, test in found:
+        assert not set(group[rest]) & set(group[test])
+
+
+def test_a_label_that_changes_by_the_hour_is_the_snapshots_own():
+    events = [vitals_event("s", 0, EPOCH_MS, [("8867-4", 80.0, "/min")])]
+    snapshots = [EPOCH_MS + hour * HOUR_MS for hour in range(3)]
+    stay = Stay("s", "s", "test", events, {}, snapshots, hourly={"sepsis-6h": [0.0, 1.0, np.nan]})
+    examples = build([stay])
+    np.testing.assert_array_equal(examples.labels[:, NAMES.index("sepsis-6h")], [0, 1, np.nan])
+    assert np.isnan(examples.labels[:, NAMES.index("in-hospital-mortality")]).all()
+
+
+def test_an_hourly_condition_counts_at_every_hour_and_any_other_once_a_stay():
+    events = [vitals_event("s", 0, EPOCH_MS, [("8867-4", 80.0, "/min")])]
+    snapshots = [EPOCH_MS + hour * HOUR_MS for hour in range(3)]
+    labels, hourly = {"in-hospital-mortality": 1.0}, {"sepsis-6h": [0.0, 1.0, np.nan]}
+    examples = build([Stay("s", "s", "test", events, labels, snapshots, hourly=hourly)])
+    counted = {task: take.tolist() for task, _, take in tasks(examples, np.arange(3))}
+    assert counted == {"test.in-hospital-mortality": [2], "test.sepsis-6h": [0, 1]}

@@ -4,17 +4,25 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from training.sources import covid, eicu, physionet2012
+from training.sources import covid, eicu, luna16, mimic3, physionet2012
 from training.stays import Stay
 
 READERS: dict[str, Callable[[Path], Iterator[Stay]]] = {
     "physionet2012": physionet2012.read,
     "eicu": eicu.read,
     "covid": covid.read,
+    "luna16": luna16.read,
+    "mimic3": mimic3.read,
 }
 """Each reads its data set's folder."""
 
-FOLDERS = {"physionet2012": "physionet2012", "eicu": "eicu_demo", "covid": "covid_chestxray"}
+FOLDERS = {
+    "physionet2012": "physionet2012",
+    "eicu": "eicu_demo",
+    "covid": "covid_chestxray",
+    "luna16": "luna16_patches",
+    "mimic3": "mimic3_demo",
+}
 """Where each lies under the data root."""
 
 

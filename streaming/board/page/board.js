@@ -36,6 +36,7 @@ function scoreLine(score, level) {
   line.append(meter);
   const said = element("span", `${percent(score.probability)} `);
   said.append(element("span", `(${percent(score.low)} to ${percent(score.high)})`, "soft"));
+  if (score.abstains) said.append(element("span", "  cannot tell", "soft"));
   if (level) said.append(element("span", `  ${level}`, "soft"));
   line.append(said);
   return line;

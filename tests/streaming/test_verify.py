@@ -1,0 +1,110 @@
+"""The offline check against a run made by hand from the same pure functions, with an artifact that abstains."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import orjson
+import pytest
+
+from models.conformal import Conformal
+from streaming import alerting, messages, reports
+from streaming.envelope import Limits
+from streaming.scoring import Scorer
+from streaming.state import PatientState, apply
+from streaming.verify import verify
+from tests.helpers import HOUR, NOON, vitals
+
+EVENTS = 8
+
+
+class _Cautious:
+    """The shipped model with other cuts in its card."""
+
+    def __init__(self, predictor, sets):
+        self._predictor = predictor
+        low = dict.fromkeys(("watch", "warning", "critical"), 1e-6)
+        self.card = replace(predictor.card, conformal=sets, thresholds=dict.fromkeys(predictor.card.conditions, low))
+
+    def __getattr__(self, name):
+        return getattr(self._predictor, name)
+
+
+def _record(out, offset):
+    return SimpleNamespace(
+        topic=out.kind, partition=0, offset=offset, timestamp=NOON, key=out.key, value=out.value, headers=out.headers
+    )
+
+
+def _run(predictor):
+    """What a worker would have published of one patient's vitals."""
+    scorer, policy = Scorer(predictor), alerting.Policy.from_card(predictor.card)
+    state, standing = PatientState("p1"), alerting.PolicyState()
+    topics = {"vitals": [], "risk": [], "alerts": []}
+    for offset in range(EVENTS):
+        body = vitals(at_ms=NOON + offset * HOUR, value=80 + 5 * offset, offset=offset)
+        state = apply(state, body)
+        update = reports.Update(0, NOON, False)
+        update.take(body, state, NOON + offset * HOUR, True)
+        (update.state,) = scorer.embed([state])
+        (score,) = scorer.score([update.state], [update.as_of_ms])
+        standing, decisions = alerting.decide(policy, standing, reports.for_policy(update, score, predictor.card, "s"))
+        report = reports.Report(update, score, predictor.card, "s", NOON, {})
+        topics["risk"].append(_record(report.risk(), offset))
+        topics["alerts"] += [_record(report.alert(d), len(topics["alerts"])) for d in decisions]
+        topics["vitals"].append(_vitals_record(offset))
+    return topics
+
+
+def _vitals_record(offset):
+    from streaming.envelope import headers_for
+    from tests.helpers import HEART_RATE, observation
+
+    at = NOON + offset * HOUR
+    headers = headers_for("vitals", id=f"v{offset}", source="test", patient="p1", time_ms=at, recorded_ms=at)
+    value = orjson.dumps({"observations": [observation(HEART_RATE, 80 + 5 * offset, "/min", at)]})
+    return SimpleNamespace(
+        topic="vitals", partition=0, offset=offset, timestamp=at, key=b"p1", value=value, headers=headers
+    )
+
+
+@pytest.fixture
+def unsure(predictor):
+    conditions = len(predictor.card.conditions)
+    return _Cautious(predictor, Conformal(0.8, np.ones(conditions), np.zeros(conditions)))
+
+
+@pytest.fixture
+def sure(predictor):
+    conditions = len(predictor.card.conditions)
+    return _Cautious(predictor, Conformal(0.8, np.zeros(conditions), np.zeros(conditions)))
+
+
+def test_an_artifact_that_cannot_tell_says_so_and_raises_nothing(unsure):
+    topics = _run(unsure)
+    risk = messages.Risk.model_validate_json(topics["risk"][0].value)
+    assert all(score.abstains and score.set == ("no event", "event") for score in risk.scores)
+    assert not topics["alerts"]
+    assert verify(topics, unsure, Limits()).violations == []
+
+
+def test_the_same_scores_raise_when_the_sets_hold_one_outcome(sure):
+    topics = _run(sure)
+    alert = messages.Alert.model_validate_json(topics["alerts"][0].value)
+    assert alert.action == "raised" and not alert.abstains
+    assert verify(topics, sure, Limits()).violations == []
+
+
+def test_a_record_that_abstains_otherwise_than_its_card_says_is_found(unsure):
+    topics = _run(unsure)
+    body = orjson.loads(topics["risk"][3].value)
+    body["scores"][0]["abstains"] = False
+    topics["risk"][3].value = orjson.dumps(body)
+    violations = verify(topics, unsure, Limits()).violations
+    assert any("abstains otherwise" in line for line in violations)
+    assert any("not published" in line for line in violations)
+
+
+def test_an_artifact_without_sets_never_abstains(predictor):
+    body = messages.Risk.model_validate_json(_run(predictor)["risk"][0].value)
+    assert all(score.set is None and not score.abstains for score in body.scores)

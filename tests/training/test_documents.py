@@ -1,0 +1,114 @@
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from models.kinds import one_hot
+from models.text import NoteEncoder
+from models.tokens import tokenize
+from models.vision import FEATURES, ScanEncoder, shrunk
+from training import lsa
+from training.dataset import build
+from training.documents import Views, learn_scans, note_tokens, scan_tokens, views
+from training.export import _onnx
+from training.loop import make_tokenizer
+from training.stays import EPOCH_MS, Picture, Stay
+
+TEXTS = ["septic shock, on pressors", "no acute distress", "septic shock and renal failure", "well, no distress"] * 5
+
+
+@pytest.fixture(scope="module")
+def scans():
+    torch.manual_seed(0)
+    return ScanEncoder().eval()
+
+
+def _session(module, given):
+    return onnxruntime.InferenceSession(_onnx(module, given), providers=["CPUExecutionProvider"])
+
+
+def test_notes_convert_whole_and_answer_alike():
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer(TEXTS, 200)
+    encoder = NoteEncoder(200).eval()
+    ids = tokenize(tokenizer, ["septic", "no distress " * 200, "x"])
+    lsa.fill(encoder.bag, tokenize(tokenizer, TEXTS))
+    told = _session(encoder, {"ids": ids[:2]}).run(None, {"ids": ids})[0]
+    with torch.inference_mode():
+        np.testing.assert_allclose(told, encoder(torch.from_numpy(ids)).numpy(), atol=1e-5)
+
+
+def test_scans_convert_whole_and_answer_alike(scans):
+    given = {
+        "pixels": np.random.default_rng(0).random((3, 1, 224, 224), np.float32),
+        "kind": one_hot(["DX", "CT", "?"]),
+    }
+    told = _session(scans, {name: array[:2] for name, array in given.items()}).run(None, given)[0]
+    with torch.inference_mode():
+        expected = scans(*(torch.from_numpy(array) for array in given.values())).numpy()
+    np.testing.assert_allclose(told, expected, atol=1e-4)
+
+
+def test_padding_and_unknown_pieces_say_nothing_to_the_bag():
+    encoder = NoteEncoder(200)
+    lsa.fill(encoder.bag, tokenize(make_tokenizer(TEXTS, 200), TEXTS))
+    assert not encoder.bag.pieces.weight[:2].any()
+    assert encoder.bag.pieces.weight[2:].any()
+
+
+def test_the_bag_puts_like_notes_together():
+    tokenizer = make_tokenizer(TEXTS, 200)
+    encoder = NoteEncoder(200)
+    lsa.fill(encoder.bag, tokenize(tokenizer, TEXTS))
+    ids = torch.from_numpy(tokenize(tokenizer, ["septic shock", "shock on pressors", "no distress"])).view(-1, 16)
+    shock, pressors, well = encoder.bag(ids, (ids > 0).float(), 16)
+    assert shock @ pressors > shock @ well
+
+
+def test_the_trunk_stays_as_it_is_in_training(scans):
+    before = {name: tensor.clone() for name, tensor in scans.trunk.state_dict().items()}
+    scans.train()
+    scans(torch.rand(4, 1, 224, 224), torch.from_numpy(one_hot(["CT"] * 4))).sum().backward()
+    scans.eval()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in scans.trunk.state_dict().items())
+    assert all(parameter.grad is None for parameter in scans.trunk.parameters())
+
+
+def test_views_once_a_picture_give_the_encoders_own_answer(scans):
+    pictures = np.random.default_rng(1).random((3, 224, 224), np.float32)
+    kinds = one_hot(["CT", "DX", "MR"])
+    told = scan_tokens(scans, views(scans.trunk, pictures), kinds)
+    with torch.inference_mode():
+        expected = scans(torch.from_numpy(pictures).unsqueeze(1), torch.from_numpy(kinds))
+    torch.testing.assert_close(told, expected, atol=1e-5, rtol=0)
+
+
+def test_a_scan_encoder_learns_from_the_rows_it_is_given_only():
+    rng = np.random.default_rng(2)
+    stays = []
+    for number in range(200):
+        pixels = rng.random((224, 224), np.float32) * 0.2
+        label = float(number % 2)
+        pixels[90:130, 90:130] += 0.7 * label
+        picture = Picture(EPOCH_MS, pixels, "CT")
+        stays.append(Stay(f"s{number}", f"s{number}", "test", [], {"lung-nodule": label}, [EPOCH_MS], [picture]))
+    examples = build(stays)
+    small = shrunk(torch.from_numpy(examples.pictures).unsqueeze(1))
+    seen = Views(torch.zeros(200, FEATURES), small)
+    train, test = np.arange(150), np.arange(150, 200)
+    told = []
+    for spoiled in (False, True):
+        torch.manual_seed(3)
+        encoder = ScanEncoder()
+        targets = examples.labels.copy()
+        targets[test] = 1 - targets[test] if spoiled else targets[test]
+        head = learn_scans(encoder, examples, seen, train, targets, 4, lambda _: None, epochs=4)
+        with torch.inference_mode():
+            told.append(head(scan_tokens(encoder, seen, examples.kinds))[:, 3].numpy())
+    np.testing.assert_array_equal(told[0], told[1])
+    label = examples.labels[test, 3]
+    assert told[0][test][label == 1].min() > told[0][test][label == 0].max()
+
+
+def test_no_notes_give_no_tokens():
+    assert note_tokens(NoteEncoder(50), np.zeros((0, 16, 16), np.int64)).shape == (0, 64)

@@ -1,0 +1,82 @@
+"""Patient-level cross-validation: out-of-fold probabilities of the model and of its peers on the same splits.
+
+Every choice inside a fold (early stopping, calibration, thresholds, teachers) sees that fold's training patients only.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.cohort import folds, split
+from training.dataset import Examples
+from training.loop import Trained, predict, train
+from training.metrics import measure
+from training.recipes import Recipe
+
+Peer = Callable[[Examples, NDArray[np.int64], NDArray[np.int64]], NDArray[np.floating]]
+"""(examples, training rows, test rows) -> [test rows, C], NaN for a condition it says nothing of."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfFold:
+    """`probability[name]` is f32 [N, C] of the model (`"model"`) or a peer, each row by the fold that did not see it.
+
+    fold: [N] which fold tested the row. trained: each fold's model, kept when asked for (to score damaged inputs, say).
+    """
+
+    probability: Mapping[str, NDArray[np.float32]]
+    fold: NDArray[np.int64]
+    trained: Sequence[Trained]
+
+
+def out_of_fold(
+    examples: Examples,
+    recipe: Recipe,
+    report: Callable[[str], None],
+    *,
+    count: int = 5,
+    seed: int = 1,
+    peers: Mapping[str, Peer] | None = None,
+    keep: bool = False,
+) -> OutOfFold:
+    """The recipe, and each peer, trained `count` times on all but one fold of patients and asked about that fold."""
+    peers = peers or {}
+    shape = examples.labels.shape
+    probability = {name: np.full(shape, np.nan, np.float32) for name in ("model", *peers)}
+    fold, kept = np.full(len(examples.labels), -1), []
+    inner = recipe.validation_share / (recipe.train_share + recipe.validation_share)
+    for number, (rest, test) in enumerate(folds(examples.group, count, seed)):
+        fold[test] = number
+        for name, peer in peers.items():
+            report(f"fold {number + 1}/{count}: {name}")
+            probability[name][test] = peer(examples, rest, test)
+        report(f"fold {number + 1}/{count}: model")
+        train_rows, validation_rows, _ = split(examples.group[rest], 1 - inner, inner, seed)
+        told = replace(recipe, seed=recipe.seed + number)
+        trained = train(examples, rest[train_rows], rest[validation_rows], told, report)
+        probability["model"][test] = predict(trained, examples, test)
+        if keep:
+            kept.append(trained)
+    return OutOfFold(probability, fold, kept)
+
+
+def cross_validate(
+    examples: Examples,
+    recipe: Recipe,
+    report: Callable[[str], None],
+    *,
+    count: int = 5,
+    seed: int = 1,
+    peers: Mapping[str, Peer] | None = None,
+) -> dict[str, Any]:
+    """`tasks.<source>.<condition>.<model or peer>.<metric>` = {"value", "low", "high"}, as JSON writes it."""
+    found = out_of_fold(examples, recipe, report, count=count, seed=seed, peers=peers)
+    rows = np.arange(len(examples.labels))
+    told: dict[str, dict[str, Any]] = {}
+    for name, probability in found.probability.items():
+        for task, figures in measure(examples, rows, probability).items():
+            told.setdefault(task, {})[name] = figures
+    return {"folds": count, "seed": seed, "recipe": asdict(recipe), "tasks": told}

@@ -1,0 +1,194 @@
+"""What each part of the model is worth: the same recipe again with one part changed, on the data sets that have several
+modalities, on the same folds. Owns variants and who is compared with whom; leaves figures to `figures.py`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.conditions import NAMES
+from models.fusion import FUSIONS
+from models.predictor import Predictor
+from models.window import MODALITIES, SLOTS
+from training.crossval import OutOfFold, out_of_fold
+from training.dataset import Examples
+from training.figures import compared
+from training.predictions import Task, collect
+from training.recipes import Recipe
+from training.robustness import damaged, fewer, only
+from training.scores import score
+from training.stays import Stay
+
+MANY_MISSING = 0.9
+PARTS_OFF: Mapping[str, float] = {
+    "drop_modality": 0.0,
+    "drop_signals": 0.0,
+    "plain_scans": 0.0,
+    "teachers": 0.0,
+    "average": 0.0,
+    "snapshots": 0.0,
+}
+"""Fields of a recipe that an ablation sets to this value, where the recipe has them and says otherwise."""
+
+Told = dict[str, NDArray[np.float32]]
+Change = Callable[[Examples, Recipe], tuple[Examples, Recipe]]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One change to the examples or the recipe."""
+
+    study: str
+    name: str
+    change: Change
+
+
+def variants(recipe: Recipe, modalities: Sequence[str]) -> list[Variant]:
+    """Every variant that differs from the recipe itself."""
+    found = [
+        Variant("fusions", kind, lambda e, r, kind=kind: (e, replace(r, fusion=kind)))
+        for kind in FUSIONS
+        if kind != recipe.fusion
+    ]
+    for size in range(1, len(modalities)):
+        for kept in combinations(modalities, size):
+            study = "single modalities" if size == 1 else "pairs of modalities"
+            found.append(Variant(study, named(kept), lambda e, r, kept=kept: (with_only(e, kept), r)))
+    found.append(Variant("ablations", "without ages", lambda e, r: (replace(e, age_h=np.zeros_like(e.age_h)), r)))
+    held = {one.name for one in fields(recipe)}
+    for name, off in PARTS_OFF.items():
+        if name in held and getattr(recipe, name) != off:
+            label = f"without {name.replace('_', ' ')}"
+            found.append(Variant("ablations", label, lambda e, r, n=name, off=off: (e, replace(r, **{n: off}))))
+    return found
+
+
+def named(modalities: Sequence[str]) -> str:
+    """`only vitals+notes`"""
+    return f"only {'+'.join(modalities)}"
+
+
+def with_only(examples: Examples, kept: Sequence[str]) -> Examples:
+    """The examples as if nothing of the other modalities had come."""
+    there = np.array([slot in kept for slot in SLOTS], np.float32)
+    return replace(examples, present=examples.present * there)
+
+
+def run(
+    examples: Examples,
+    stays: Sequence[Stay],
+    recipe: Recipe,
+    as_predictor: Callable[[Any], Predictor],
+    report: Callable[[str], None],
+    count: int,
+    seed: int,
+    wanted: Callable[[Variant], bool] = lambda variant: True,
+) -> dict[str, Any]:
+    """`{task: {study: compared}}` over stays of several modalities; examples are those stays'."""
+    there = (examples.present > 0).any(0)
+    modalities = [name for name in MODALITIES if any(there[i] for i, slot in enumerate(SLOTS) if slot == name)]
+    chosen = [variant for variant in variants(recipe, modalities) if wanted(variant)]
+    report("studies: the model itself")
+    base = out_of_fold(examples, recipe, report, count=count, seed=seed, keep=True)
+    told: Told = {"model": base.probability["model"]}
+    for number, variant in enumerate(chosen):
+        report(f"studies {number + 1}/{len(chosen)}: {variant.study}, {variant.name}")
+        other, changed = variant.change(examples, recipe)
+        told[variant.name] = out_of_fold(other, changed, report, count=count, seed=seed).probability["model"]
+    tasks = [task for task in collect(examples, told, base.fold) if len(np.unique(task.stay)) == len(task.stay)]
+    live = _live(base, examples, stays, modalities, as_predictor, report)
+    return {task.name: dict(_compared(task, chosen, live, modalities, recipe)) for task in tasks}
+
+
+def _live(
+    base: OutOfFold,
+    examples: Examples,
+    stays: Sequence[Stay],
+    modalities: Sequence[str],
+    as_predictor: Callable[[Any], Predictor],
+    report: Callable[[str], None],
+) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """What each fold's model says, through the live scorer, of its own stays damaged: by damage and stay, [C]."""
+    fold_of = dict(zip(examples.stay.tolist(), base.fold.tolist(), strict=True))
+    chosen = {named(kept): only(*kept) for size in range(1, len(modalities)) for kept in combinations(modalities, size)}
+    chosen |= {_missing(name): fewer(name, MANY_MISSING) for name in modalities}
+    found: dict[str, dict[str, NDArray[np.float32]]] = {}
+    predictors = [as_predictor(trained) for trained in base.trained]
+    for name, damage in chosen.items():
+        report(f"studies: the model with {name.removeprefix('model, ')}")
+        of_stay: dict[str, NDArray[np.float32]] = {}
+        for fold, predictor in enumerate(predictors):
+            own = [stay for stay in stays if fold_of.get(stay.patient) == fold]
+            scores = score(predictor, damaged(own, damage))
+            for stay, probability in zip(scores.stay.tolist(), scores.probability, strict=True):
+                of_stay[stay] = probability  # the last of a stay counts
+        found[name] = of_stay
+    return found
+
+
+def _missing(modality: str) -> str:
+    return f"model, {MANY_MISSING:.0%} of {modality} missing"
+
+
+def _compared(
+    task: Task,
+    chosen: Sequence[Variant],
+    live: Mapping[str, Mapping[str, NDArray[np.float32]]],
+    modalities: Sequence[str],
+    recipe: Recipe,
+) -> Iterator[tuple[str, Any]]:
+    """Each study's comparison on one task; the difference is the first score's minus the others'."""
+    column = NAMES.index(task.condition)
+    held = [name for row, name in enumerate(MODALITIES) if task.present[:, row].any()]
+    told = task.probability
+    for study in dict.fromkeys(variant.study for variant in chosen):
+        names = [v.name for v in chosen if v.study == study and _speaks(v.name, held)]
+        scores = {"model": told["model"], **{name: told[name] for name in names}}
+        if study == "fusions":
+            scores = {_fusion(recipe.fusion if who == "model" else who): p for who, p in scores.items()}
+        elif study == "single modalities" and len(names) > 1:
+            scores["late fusion"] = _late(task, [name.removeprefix("only ") for name in names])
+        if names:
+            yield study, compared(task.scored(scores), next(iter(scores)))
+
+    subsets: dict[str, Any] = {}
+    for size in range(1, len(held)):
+        for kept in combinations(held, size):
+            fused = np.array([live[named(kept)][stay][column] for stay in task.stay.tolist()])
+            singles = {named((one,)): told[named((one,))] for one in kept if named((one,)) in told}
+            rows = task.present[:, [MODALITIES.index(one) for one in kept]].any(1)
+            if singles:
+                subsets[named(kept)] = compared(task.scored({"model": fused, **singles}), "model", rows=rows)
+    if subsets:
+        yield "subsets", subsets
+    missing: dict[str, Any] = {}
+    for name in held:
+        rest = named([one for one in modalities if one != name])
+        if len(held) > 1 and rest in told:
+            fused = np.array([live[_missing(name)][stay][column] for stay in task.stay.tolist()])
+            missing[name] = compared(task.scored({_missing(name): fused, f"trained without {name}": told[rest]}),
+                                     _missing(name))  # fmt: skip
+    if missing:
+        yield "many missing", missing
+
+
+def _speaks(variant: str, held: Sequence[str]) -> bool:
+    """Whether a variant on some modalities has anything to go on in a task that holds these."""
+    return not variant.startswith("only ") or bool(set(variant.removeprefix("only ").split("+")) & set(held))
+
+
+def _fusion(kind: str) -> str:
+    return kind if kind == "splicing" else f"{kind} attention"
+
+
+def _late(task: Task, modalities: Sequence[str]) -> NDArray[np.float32]:
+    """Late fusion: the mean logit of the single-modality models whose modality is at hand."""
+    there = np.stack([task.present[:, MODALITIES.index(name)] for name in modalities], 1)
+    told = np.clip(np.stack([task.probability[named((name,))] for name in modalities], 1), 1e-6, 1 - 1e-6)
+    weight = np.where(there.any(1, keepdims=True), there, True)
+    logit = (np.log(told / (1 - told)) * weight).sum(1) / weight.sum(1)
+    return (1 / (1 + np.exp(-logit))).astype(np.float32)

@@ -1,0 +1,138 @@
+"""The report's sentences, made from its figures. A difference is called one only where its paired 95 % interval excludes 0."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from training.plots import short
+
+Figures = Mapping[str, Any]
+FEW = 30
+NAMES = {
+    "auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE", "brier": "Brier score", "f1": "F1", "score1": "score 1",
+    "accuracy": "accuracy", "precision": "precision", "recall": "recall", "utility": "utility",
+}  # fmt: skip
+
+
+def figure(one: Figures) -> str:
+    """`.856 [.842, .873]`"""
+    return f"{short(one['value'])} [{short(one['low'])}, {short(one['high'])}]"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`a, b and c`"""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def called(score: str) -> str:
+    """A score's name in a sentence."""
+    known = {"news2": "NEWS2", "qsofa": "qSOFA", "gru-d": "GRU-D"}
+    return known.get(score, score.replace("-", " "))
+
+
+def beside(other: str, difference: Figures, metrics: Sequence[str], subject: str = "The model") -> str:
+    """`The model is above X in AUROC (.012 [.004, .020]) and not told apart from it in AUPRC (...)`"""
+    by_verdict: dict[str, list[str]] = {}
+    for metric in metrics:
+        if metric in difference:
+            gap = difference[metric]
+            by_verdict.setdefault(gap["verdict"], []).append(f"{NAMES[metric]} ({figure(gap)})")
+    said = []
+    for verdict in ("above", "below", "not told apart"):
+        if verdict in by_verdict:
+            whom = called(other) if not said else "it"
+            words = f"{verdict} {whom}" if verdict != "not told apart" else f"not told apart from {whom}"
+            said.append(f"{words} in {listed(by_verdict[verdict])}")
+    return f"{subject} is {listed(said)}." if said else ""
+
+
+def task(told: Figures) -> list[str]:
+    """What a task's figures say of the model and of it beside each peer."""
+    metrics = ["auroc", "auprc", "utility" if "utility" in told else "score1"]
+    few = min(told["patients_with_event"], told["patients"] - told["patients_with_event"])
+    lines = [
+        f"{told['n']:,} rows of {told['patients']:,} patients, {told['positives']:,} with the event; "
+        + ", ".join(f"{NAMES[m]} {figure(told[m])}" for m in (*metrics, "ece") if m in told)
+        + "."
+    ]
+    if few < FEW:
+        lines.append(f"Only {few} patients are of the rarer class: intervals from so few are narrower than the truth.")
+    lines += [beside(who, peer["difference"], metrics) for who, peer in told["peers"].items()]
+    return [line for line in lines if line]
+
+
+def alarms(told: Figures) -> list[str]:
+    """One sentence a recall."""
+    lines = []
+    for one in told["alarms"]["model"]:
+        line = (
+            f"At thresholds set on the other folds to alert {one['wanted_recall']:.0%} of septic stays in time, the model "
+            f"alerts {figure(one['recall_of_stays'])} of them, with {figure(one['alerts_per_patient_day'])} alerts a "
+            f"patient-day; {figure(one['stays_alerted_in_vain'])} of the other stays are alerted at least once"
+        )
+        if "lead_time_h" in one:
+            low, high = one["lead_time_quartiles_h"]
+            line += (
+                f". In those alerted in time the first hour that counts comes {figure(one['lead_time_h'])} h before onset in "
+                f"the median (quartiles {short(low)} and {short(high)} h; at most 12 count)"
+            )
+        lines.append(line + ".")
+    return lines
+
+
+def study(name: str, told: Figures, metrics: Sequence[str] = ("auroc", "auprc")) -> list[str]:
+    """One sentence a variant, the first score beside it."""
+    if "scores" not in told:
+        return [f"{told['n']} rows, {told['positives']} with the event: too few for figures."]
+    first, *others = told["scores"]
+    subject = "The model" if first == "model" else first[0].upper() + first[1:]
+    return [line for who in others if (line := beside(who, told["scores"][who]["difference"], metrics, subject))]
+
+
+def bars(told: Figures, kind: str) -> str:
+    """What the subset and many-missing comparisons amount to, by AUROC."""
+    below, all_ = [], 0
+    for where, one in told.items():
+        for who, score in list(one.get("scores", {}).items())[1:]:
+            all_ += 1
+            if score["difference"]["auroc"]["verdict"] == "below":
+                below.append(f"{where} ({called(who)})")
+    if not all_:
+        return ""
+    if not below:
+        return f"In none of {all_} comparisons of {kind} is the fused model below by more than the interval of the difference."
+    return f"The fused model is below by more than the interval in {len(below)} of {all_} comparisons of {kind}: {listed(below)}."
+
+
+def damage(curves: Figures) -> list[str]:
+    """Which damages change AUROC by more than the interval of the change, and which don't."""
+    down = [name for name, one in curves.items() if one.get("change", {}).get("auroc", {}).get("verdict") == "below"]
+    up = [name for name, one in curves.items() if one.get("change", {}).get("auroc", {}).get("verdict") == "above"]
+    rest = len(curves) - 1 - len(down) - len(up)
+    lines = [
+        f"Of {len(curves) - 1} kinds and degrees of damage, {len(down)} lower AUROC by more than the interval of the change, "
+        f"{len(up)} raise it, {rest} do neither."
+    ]
+    worst = sorted(down, key=lambda name: curves[name]["change"]["auroc"]["value"])[:3]
+    if worst:
+        lines.append(
+            "The largest losses: "
+            + listed([f"{spoken(name)} ({figure(curves[name]['change']['auroc'])})" for name in worst])
+            + "."
+        )
+    return lines
+
+
+def spoken(name: str) -> str:
+    """A damage's name in words."""
+    kind, *rest = name.split("/")
+    if kind == "only":
+        return f"only {rest[0].replace('+', ' and ')}"
+    if kind == "missing":
+        return f"{float(rest[1]):.0%} of {rest[0]} missing"
+    if rest == ["diagnoses", "masked"]:
+        return "diagnosis words masked"
+    units = {
+        "blur": "blurred by {} px", "noise": "noise of {}", "resolution": "shrunk to {0} x {0}",
+        "kept": "first {} kept", "typos": "{} of words misspelt",
+    }  # fmt: skip
+    return f"{kind} {units[rest[0]].format(rest[1])}"
