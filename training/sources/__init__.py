@@ -4,17 +4,23 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from training.sources import covid, eicu, physionet2012
+from training.sources import covid, eicu, physionet2012, physionet2019
 from training.stays import Stay
 
 READERS: dict[str, Callable[[Path], Iterator[Stay]]] = {
     "physionet2012": physionet2012.read,
+    "physionet2019": physionet2019.read,
     "eicu": eicu.read,
     "covid": covid.read,
 }
 """Each reads its data set's folder."""
 
-FOLDERS = {"physionet2012": "physionet2012", "eicu": "eicu_demo", "covid": "covid_chestxray"}
+FOLDERS = {
+    "physionet2012": "physionet2012",
+    "physionet2019": "physionet2019_setB",
+    "eicu": "eicu_demo",
+    "covid": "covid_chestxray",
+}
 """Where each lies under the data root."""
 
 
