@@ -29,6 +29,7 @@ PARTS_OFF: Mapping[str, float] = {
     "drop_signals": 0.0,
     "plain_scans": 0.0,
     "teachers": 0.0,
+    "mixtures": 0.0,
     "average": 0.0,
     "snapshots": 0.0,
 }
