@@ -13,7 +13,7 @@ from training.recipes import RECIPES
 def paper(data_root, tmp_path_factory):
     said = []
     folder = tmp_path_factory.mktemp("paper")
-    recipe = replace(RECIPES["reference"](), epochs=1, bootstraps=5)
+    recipe = replace(RECIPES["paper"](), epochs=1, bootstraps=5)
     size = replace(QUICK, stays=40, damaged=20)
     made = Paper(data_root, folder / "work", folder / "out", recipe, ("covid",), size, 1, said.append)
     run(made, ("crossval", "robustness", "studies", "report"))
