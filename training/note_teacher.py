@@ -1,10 +1,10 @@
 """A teacher for the note encoder: tf-idf and logistic regression over words, out of fold, for the network to learn from.
 
 As with the teachers of the vitals, none tells of a patient it was fitted to, and none sees a row outside the training
-rows. `joined` weighs two teachers' opinions by a logistic regression of two inputs on the training rows.
+rows. `joined` weighs the opinions of both kinds of teachers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +42,19 @@ def out_of_fold(examples: Examples, rows: Rows, column: int, seed: int) -> NDArr
     return told
 
 
-def joined(label: NDArray[np.floating], opinions: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
-    """[rows] probabilities from several teachers' out-of-fold log odds."""
+Joint = Callable[[NDArray[np.floating], NDArray[np.floating]], NDArray[np.float32]]
+"""(log odds by vitals, log odds by notes) -> probabilities."""
+
+
+def joined(
+    label: NDArray[np.floating], vitals: NDArray[np.floating], notes: NDArray[np.floating]
+) -> Joint:
+    """A logistic regression of the two teachers' out-of-fold log odds: three numbers are learned, no more."""
     from sklearn.linear_model import LogisticRegression
 
-    features = np.stack(opinions, axis=1)
-    return LogisticRegression().fit(features, label).predict_proba(features)[:, 1].astype(np.float32)
+    fitted = LogisticRegression().fit(np.stack([vitals, notes], axis=1), label)
+
+    def say(vitals: NDArray[np.floating], notes: NDArray[np.floating]) -> NDArray[np.float32]:
+        return fitted.predict_proba(np.stack([vitals, notes], axis=1))[:, 1].astype(np.float32)
+
+    return say
