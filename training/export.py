@@ -18,6 +18,7 @@ from models.calibration import Calibration
 from models.kinds import one_hot
 from models.network import Network
 from models.tokens import SENTENCES, WORDS
+from models.window import WINDOW_FIELDS
 
 
 def export(
@@ -69,9 +70,8 @@ def export(
 def _parts(network: Network, given: Mapping[str, np.ndarray]) -> dict[str, tuple[torch.nn.Module, dict[str, Any]]]:
     """Each part with named example inputs of two rows."""
     ids = np.ones((2, SENTENCES, WORDS), np.int64)
-    windows = ("values", "mask", "last", "last_age_h", "last_mask")
     return {
-        "vitals": (network.vitals, {name: given[name][:2] for name in windows}),
+        "vitals": (network.vitals, {name: given[name][:2] for name in WINDOW_FIELDS}),
         "notes": (network.notes, {"ids": ids}),
         "scans": (network.scans, {"pixels": given["pixels"][:2, None], "kind": one_hot(["CR", "CT"])}),
         "fusion": (network.fusion, {name: given[name][:2] for name in ("tokens", "present", "age_h")}),

@@ -85,14 +85,3 @@ def tasks(examples: Examples, rows: NDArray[np.int64]) -> Iterator[tuple[str, in
                 counts &= examples.snapshot[rows] == last
             if counts.any():
                 yield f"{source}.{condition.name}", column, np.flatnonzero(counts)
-
-
-def measure(
-    examples: Examples, rows: NDArray[np.int64], probability: NDArray[np.floating]
-) -> dict[str, dict[str, object]]:
-    """`evaluate` of every task; probability [rows, C], NaN where the score does not speak of a task."""
-    return {
-        task: evaluate(examples.labels[rows[take], column], probability[take, column])
-        for task, column, take in tasks(examples, rows)
-        if not np.isnan(probability[take, column]).any()
-    }

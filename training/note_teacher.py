@@ -46,9 +46,7 @@ Joint = Callable[[NDArray[np.floating], NDArray[np.floating]], NDArray[np.float3
 """(log odds by vitals, log odds by notes) -> probabilities."""
 
 
-def joined(
-    label: NDArray[np.floating], vitals: NDArray[np.floating], notes: NDArray[np.floating]
-) -> Joint:
+def joined(label: NDArray[np.floating], vitals: NDArray[np.floating], notes: NDArray[np.floating]) -> Joint:
     """A logistic regression of the two teachers' out-of-fold log odds: three numbers are learned, no more."""
     from sklearn.linear_model import LogisticRegression
 

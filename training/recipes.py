@@ -9,9 +9,10 @@ class Recipe:
     """One training run, whole."""
 
     name: str
-    sources: tuple[str, ...] = ("physionet2012", "eicu", "covid")
+    sources: tuple[str, ...] = ("physionet2012", "physionet2019", "eicu", "covid")
     fusion: str = "self"
     width: int = 64
+    vitals_layers: int = 2
     vocabulary: int = 4000
     batch: int = 32
     learning_rate: float = 1e-3
@@ -19,9 +20,22 @@ class Recipe:
     epochs: int = 40
     patience: int = 5
     cosine: bool = False
+    average: float = 0.0
+    """Decay a step of the moving average of the weights that is validated and kept; 0: the weights themselves."""
+    dropout: float = 0.1
     drop_modality: float = 0.15
+    drop_signals: float = 0.0
+    """In half of the rows up to this share of the signals is taken away, as if never measured."""
     plain_scans: float = 0.0
     """Share of rows that get a scan which says nothing of the patient, so that a scan's mere presence moves no score."""
+    snapshots: float = 1.0
+    """Share of a stay's earlier snapshots that an epoch draws; its last always counts."""
+    other_hours: float = 0.08
+    """Share of the hours without the hourly condition that a run learns from; those with it all count."""
+    teachers: float = 0.0
+    """How far labels give way to what classical fits that never saw the patient say; 0: no teachers."""
+    mixtures: float = 1.0
+    """With teachers: how many mixtures of two rows are made for each row of a source that has them."""
     train_share: float = 0.70
     validation_share: float = 0.15
     bootstraps: int = 50
@@ -34,16 +48,24 @@ def paper() -> Recipe:
 
 
 def reference() -> Recipe:
-    """What made `models/reference`: a gentler step, weight decay, cosine schedule, presence-neutral scans."""
+    """What made `models/reference`: a gentler step, weight decay, cosine schedule, averaged weights, teachers, missing
+    signals, presence-neutral scans."""
     return replace(
         paper(),
         name="reference",
+        vitals_layers=1,
         batch=64,
-        learning_rate=3e-4,
+        learning_rate=1e-3,
         weight_decay=0.05,
-        epochs=8,
-        patience=3,
+        epochs=6,
+        patience=6,
         cosine=True,
+        average=0.99,
+        dropout=0.3,
+        drop_signals=0.5,
+        snapshots=0.3,
+        teachers=0.7,
+        mixtures=0.3,
         plain_scans=0.15,
     )
 

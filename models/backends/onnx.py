@@ -11,7 +11,7 @@ from models.backends.masking import masked_rows, to_fused
 from models.kinds import one_hot
 from models.predictor import F32, Fused
 from models.tokens import tokenize
-from models.window import WindowBatch
+from models.window import WINDOW_FIELDS, WindowBatch
 
 
 class OnnxPredictor:
@@ -32,14 +32,7 @@ class OnnxPredictor:
         }
 
     def encode_vitals(self, batch: WindowBatch) -> F32:
-        return self._run(
-            "vitals",
-            values=batch.values,
-            mask=batch.mask,
-            last=batch.last,
-            last_age_h=batch.last_age_h,
-            last_mask=batch.last_mask,
-        )
+        return self._run("vitals", **{name: getattr(batch, name) for name in WINDOW_FIELDS})
 
     def encode_notes(self, texts: Sequence[str]) -> F32:
         return self._run("notes", ids=tokenize(self._tokenizer, texts))

@@ -13,7 +13,7 @@ from models.kinds import one_hot
 from models.network import Architecture, Network
 from models.predictor import F32, Fused
 from models.tokens import tokenize
-from models.window import WindowBatch
+from models.window import WINDOW_FIELDS, WindowBatch
 
 
 class TorchPredictor:
@@ -30,7 +30,7 @@ class TorchPredictor:
         self._network.eval()
 
     def encode_vitals(self, batch: WindowBatch) -> F32:
-        return self._run(self._network.vitals, batch.values, batch.mask, batch.last, batch.last_age_h, batch.last_mask)
+        return self._run(self._network.vitals, *(getattr(batch, name) for name in WINDOW_FIELDS))
 
     def encode_notes(self, texts: Sequence[str]) -> F32:
         return self._run(self._network.notes, tokenize(self._tokenizer, texts))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models import artifact, backends, golden
-from models.window import MODALITIES, SLOTS, WindowBatch
+from models.window import MODALITIES, SLOTS, WINDOW_FIELDS, WindowBatch
 
 
 @pytest.fixture(scope="module", params=backends.BACKENDS)
@@ -21,9 +21,8 @@ def test_rows_do_not_depend_on_their_batch(backend, given):
     whole = backend.fuse(given["tokens"], given["present"], given["age_h"])
     alone = backend.fuse(given["tokens"][2:3], given["present"][2:3], given["age_h"][2:3])
     np.testing.assert_allclose(whole.probability[2:3], alone.probability, atol=1e-6)
-    names = ("values", "mask", "last", "last_age_h", "last_mask")
-    many = backend.encode_vitals(WindowBatch(*(given[name] for name in names)))
-    one = backend.encode_vitals(WindowBatch(*(given[name][3:4] for name in names)))
+    many = backend.encode_vitals(WindowBatch(*(given[name] for name in WINDOW_FIELDS)))
+    one = backend.encode_vitals(WindowBatch(*(given[name][3:4] for name in WINDOW_FIELDS)))
     np.testing.assert_allclose(many[3:4], one, atol=1e-5)
 
 
