@@ -9,7 +9,7 @@ class Recipe:
     """One training run, whole."""
 
     name: str
-    sources: tuple[str, ...] = ("physionet2012", "physionet2019", "eicu", "covid")
+    sources: tuple[str, ...] = ("physionet2012", "physionet2019", "eicu", "covid", "luna16")
     fusion: str = "self"
     width: int = 64
     vitals_layers: int = 2
