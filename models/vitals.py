@@ -2,8 +2,9 @@
 
 Every figure becomes a normal score by a piecewise linear map between quantiles of the training patients (a quantile
 embedding after Gorishniy et al. 2022, "On embeddings for numerical features in tabular deep learning", reduced to one
-number and its square: with few thousand stays the wide embedding learned less). The map and the bins' means and
-deviations are buffers: normalisation travels with the weights.
+number and its square: with few thousand stays the wide embedding learned less). The token ends with the log odds of
+boosted trees (`models/trees.py`), to which the fusion adds what the network knows beyond them. Map, trees and the bins'
+means and deviations are buffers: they travel with the weights.
 
 Shapes: B rows, T bins of time, V signals, K figures of a signal (`KINDS`), Q quantile steps, D width.
 """
@@ -11,7 +12,8 @@ Shapes: B rows, T bins of time, V signals, K figures of a signal (`KINDS`), Q qu
 import torch
 from torch import Tensor, nn
 
-from models.layers import MASKED, Block
+from models.layers import MASKED, ODDS, Block
+from models.trees import BoostedTrees, hand_features
 from models.window import BINS, FIGURES, F, H, V
 
 CLIP = 5.0
@@ -43,7 +45,14 @@ class VitalsEncoder(nn.Module):
     """[B, D] from what was measured; what was not is masked, never imputed."""
 
     def __init__(
-        self, width: int = 64, layers: int = 2, heads: int = 4, dropout: float = 0.1, hidden: int = 128
+        self,
+        width: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+        dropout: float = 0.1,
+        hidden: int = 128,
+        boosted: int = 0,
+        trees: int = 0,
     ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(V))
@@ -51,6 +60,8 @@ class VitalsEncoder(nn.Module):
         self.step = nn.Linear(2 * V, width)
         self.position = nn.Parameter(torch.randn(BINS, width) * 0.02)
         self.scores = NormalScores()
+        self.trees = BoostedTrees(boosted, trees) if boosted else None
+        self.boosted = boosted
         self.straight = nn.Linear(INPUTS, width)
         self.summary = nn.Sequential(
             nn.Dropout(dropout / 2),
@@ -68,6 +79,22 @@ class VitalsEncoder(nn.Module):
     def forward(
         self, values: Tensor, mask: Tensor, last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor
     ) -> Tensor:
+        odds_BG = None
+        if self.trees is not None:
+            odds_BG = self.trees(*hand_features(last, last_age_h, last_mask, figures))
+        return self.encoded(values, mask, last, last_age_h, last_mask, figures, odds_BG)
+
+    def encoded(
+        self,
+        values: Tensor,
+        mask: Tensor,
+        last: Tensor,
+        last_age_h: Tensor,
+        last_mask: Tensor,
+        figures: Tensor,
+        odds_BG: Tensor | None,
+    ) -> Tensor:
+        """As `forward`, with the trees' log odds given: while it learns, from trees that never saw the patient."""
         told_BI = self.summarised(last, last_age_h, last_mask, figures)
         summary_BD = self.straight(told_BI) + self.summary(told_BI)
         scaled_BTV = torch.clamp((values - self.mean) / self.std, -CLIP, CLIP) * mask
@@ -78,7 +105,10 @@ class VitalsEncoder(nn.Module):
         for block in self.blocks[:-1]:
             x_BND = block(x_BND, bias_BN)
         x_BND = self.blocks[-1](x_BND, bias_BN, queries=1)
-        return self.norm(x_BND[:, 0])
+        out_BD = self.norm(x_BND[:, 0])
+        if odds_BG is None:
+            return out_BD
+        return torch.cat([out_BD[:, : out_BD.shape[1] - self.boosted], odds_BG * ODDS], 1)
 
     def summarised(self, last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor) -> Tensor:
         """[B, INPUTS]: every figure's score and its square, then what was not measured over each horizon or ever."""

@@ -5,34 +5,33 @@ logistic regression. Used as peers of the model and as its teachers. Shapes: N r
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import QuantileTransformer
 
-from models.window import FIGURES, H, WindowBatch
+from models import trees
+from training.dataset import Examples
 
 Array = NDArray[np.floating]
 Scored = Callable[[Array], NDArray[np.float32]]
 """Features [N, C] to probabilities [N]."""
 
+AT_ONCE = 4096
 RARE = 0.01
 """A feature that fewer rows than this share have is left out."""
 
 
-def hand_features(window: WindowBatch, age_h: Array) -> NDArray[np.float32]:
-    """[N, C], NaN where nothing was measured: newest value, its age, count, mean, least, greatest over 6, 24 and 48 h,
-    spread, first, and changes: newest against first and mean, 6 h against 48 h; last the age of the window itself."""
-    figures = window.figures
-    count, known = figures[:, :H], figures[:, :H] > 0
-    last = np.where(window.last_mask > 0, window.last, np.nan)
-    age = np.where(window.last_mask > 0, window.last_age_h, np.nan)
-    mean, low, high = (np.where(known, figures[:, start : start + H], np.nan) for start in range(H, 4 * H, H))
-    spread = np.where(count[:, -1] > 1, figures[:, FIGURES.index("std_48h")], np.nan)
-    first = np.where(known[:, -1], figures[:, FIGURES.index("first_48h")], np.nan)
-    parts = [last, age, *(stack[:, at] for stack in (count, mean, low, high) for at in range(H)), spread, first]
-    parts += [last - first, last - mean[:, -1], mean[:, 0] - mean[:, -1], high[:, -1] - low[:, -1], age_h[:, None]]
-    return np.concatenate(parts, axis=1).astype(np.float32)
+def hand_features(examples: Examples, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """[rows, P * V] of `models.trees.PER_SIGNAL`, NaN where not known."""
+    parts = []
+    for first in range(0, len(rows), AT_ONCE):
+        window = examples.window(rows[first : first + AT_ONCE])
+        names = ("last", "last_age_h", "last_mask", "figures")
+        told, known = trees.hand_features(*(torch.from_numpy(getattr(window, name)) for name in names))
+        parts.append(torch.where(known > 0, told, torch.nan).numpy())
+    return np.concatenate(parts)
 
 
 def boosted(features: Array, label: Array, seed: int = 0) -> Scored:

@@ -20,13 +20,16 @@ from torch import Tensor, distributed, nn
 from models.calibration import Calibration
 from models.conformal import Conformal, fit
 from models.network import Architecture, Network
-from training.batches import Batches, draw, mixtures, pool
+from training import documents, imagenet, lsa
+from training.batches import Batches, draw, pool
+from training.boosting import fit_boosting
 from training.calibrating import choose_thresholds, fit_calibration
 from training.checkpoint import Progress, restore, save
 from training.dataset import Examples
+from training.documents import Views
+from training.note_teacher import soft_labels
 from training.recipes import Recipe
 from training.scales import fit_scales
-from training.teachers import Teachers, taught
 
 Rows = NDArray[np.int64]
 Report = Callable[[str], None]
@@ -63,8 +66,12 @@ def train(
     recipe: Recipe,
     report: Report,
     checkpoint: Path | None = None,
+    seen: Views | None = None,
 ) -> Trained:
     """Runs the recipe on the training rows; stops, calibrates, sets thresholds and conformal cuts on the validation rows.
+
+    The encoders of notes and scans learn first, alone (`documents.py`), then the vitals' encoder and the fusion over
+    their finished tokens. `seen` are the pictures' views, where another run has made them.
 
     Nothing of any other row is looked at. Deterministic for a seed on one thread. With a `checkpoint` file an
     interrupted run goes on after its last whole epoch, and ends as it would have.
@@ -79,18 +86,21 @@ def train(
             vocabulary=recipe.vocabulary,
             vitals_layers=recipe.vitals_layers,
             vitals_dropout=recipe.dropout,
+            boosted=recipe.boosted,
+            trees=recipe.trees,
             fusion=recipe.fusion,
         )
     )
     learned = pool(examples, train_rows, recipe, rng)
     fit_scales(network, examples, learned)
-    teachers = taught(examples, learned, recipe.seed, report) if recipe.teachers else None
-    targets = _targets(examples, teachers, recipe)
-    batches = Batches(examples, examples.note_ids(tokenizer))
-    optimiser = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    mixed = mixtures(examples, learned, teachers, recipe, rng) if teachers and recipe.mixtures else None
-    first_epoch = draw(examples, learned, targets, mixed, recipe, rng)
-    steps = recipe.epochs * math.ceil(len(first_epoch.rows) / recipe.batch)
+    learning = None
+    if recipe.boosted:
+        learning = fit_boosting(network.vitals.trees, recipe.boosted, examples, learned, recipe.seed, report)
+    seen = _taught_documents(network, tokenizer, examples, learned, recipe, report, seen)
+    batches = _batches(network, tokenizer, examples, seen)
+    together = [*network.vitals.parameters(), *network.fusion.parameters()]
+    optimiser = torch.optim.AdamW(together, recipe.learning_rate, weight_decay=recipe.weight_decay)
+    steps = recipe.epochs * math.ceil(len(draw(examples, learned, recipe, rng)) / recipe.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _cosine(steps) if recipe.cosine else lambda _: 1.0)
     judged = pool(examples, validation_rows, recipe, rng)
     judged_labels = torch.from_numpy(examples.labels[judged])
@@ -98,24 +108,25 @@ def train(
     progress = Progress(network, optimiser, schedule, rng, average=_copy(network))
     if checkpoint is not None:
         restore(checkpoint, progress, recipe)
+    if progress.epoch == 0:  # what the trees say alone is the first to be judged
+        progress.judge(_judged(batches, candidate, progress.average, judged, judged_labels))
     while progress.epoch < recipe.epochs and progress.bad < max(1, recipe.patience):
         started = time.perf_counter()
         network.train()
-        epoch = draw(examples, learned, targets, mixed, recipe, rng)
-        for first in range(0, len(epoch.rows), recipe.batch):
-            batch = epoch.part(_mine(np.arange(first, min(first + recipe.batch, len(epoch.rows)))))
-            if len(batch.rows) > 1:
+        order = draw(examples, learned, recipe, rng)
+        for first in range(0, len(order), recipe.batch):
+            rows = _mine(order[first : first + recipe.batch])
+            if len(rows) > 1:
                 optimiser.zero_grad()
-                _loss(batches.logits(network, batch, recipe, rng), torch.from_numpy(batch.targets)).backward()
+                labels = torch.from_numpy(examples.labels[rows])
+                _loss(batches.logits(network, rows, recipe, rng, learning), labels).backward()
                 _share_gradients(network)
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimiser.step()
                 schedule.step()
                 _follow(progress.average, network, recipe.average)
         progress.epoch += 1
-        candidate.load_state_dict(progress.average)
-        value = float(_loss(torch.from_numpy(batches.all_logits(candidate, judged)), judged_labels))
-        value = _mean(value)
+        value = _judged(batches, candidate, progress.average, judged, judged_labels)
         progress.judge(value)
         report(
             f"epoch {progress.epoch}/{recipe.epochs}: validation loss {value:.4f}, {time.perf_counter() - started:.0f} s"
@@ -131,26 +142,51 @@ def train(
     return Trained(network, tokenizer, calibration, thresholds, sets, progress.epoch)
 
 
-def predict(trained: Trained, examples: Examples, rows: Rows) -> NDArray[np.float32]:
+def _taught_documents(
+    network: Network,
+    tokenizer: Tokenizer,
+    examples: Examples,
+    rows: Rows,
+    recipe: Recipe,
+    report: Report,
+    seen: Views | None,
+) -> Views:
+    """The pictures' views, after the note and scan encoders have learned from these rows."""
+    ids = examples.note_ids(tokenizer)
+    known = np.unique(examples.note_at[rows][examples.note_at[rows] >= 0])
+    if len(known):
+        lsa.fill(network.notes.bag, ids[known], recipe.seed)
+        targets = soft_labels(examples, rows, recipe.seed)
+        documents.learn_notes(network.notes, examples, ids, rows, targets, recipe.seed, report)
+    if len(examples.pictures):
+        imagenet.load_trunk(network.scans.trunk)
+    seen = seen or documents.views(network.scans.trunk, examples.pictures)
+    documents.learn_scans(network.scans, examples, seen, rows, examples.labels, recipe.seed, report)
+    return seen
+
+
+def _batches(network: Network, tokenizer: Tokenizer, examples: Examples, seen: Views | None) -> Batches:
+    seen = seen or documents.views(network.scans.trunk, examples.pictures)
+    notes = documents.note_tokens(network.notes, examples.note_ids(tokenizer))
+    return Batches(examples, notes, documents.scan_tokens(network.scans, seen, examples.kinds))
+
+
+def predict(trained: Trained, examples: Examples, rows: Rows, seen: Views | None = None) -> NDArray[np.float32]:
     """[rows, C] calibrated probabilities."""
-    batches = Batches(examples, examples.note_ids(trained.tokenizer))
+    batches = _batches(trained.network, trained.tokenizer, examples, seen)
     return trained.calibration.probability(batches.all_logits(trained.network, rows))
 
 
-def _targets(examples: Examples, teachers: Teachers | None, recipe: Recipe) -> NDArray[np.float32]:
-    """[N, C] labels, moved towards what the teachers say of them."""
-    if teachers is None:
-        return examples.labels
-    told = ~np.isnan(teachers.soft)
-    labels = examples.labels.copy()
-    labels[told] = (1 - recipe.teachers) * labels[told] + recipe.teachers * teachers.soft[told]
-    return labels
+def _judged(batches: Batches, network: Network, weights: Mapping[str, Tensor], rows: Rows, labels: Tensor) -> float:
+    """The validation loss of these weights."""
+    network.load_state_dict(dict(weights))
+    return _mean(float(_loss(torch.from_numpy(batches.all_logits(network, rows)), labels)))
 
 
-def _loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy over the targets that are known."""
-    known = ~torch.isnan(targets)
-    return nn.functional.binary_cross_entropy_with_logits(logits[known], targets[known])
+def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy over the labels that are known."""
+    known = ~torch.isnan(labels)
+    return nn.functional.binary_cross_entropy_with_logits(logits[known], labels[known])
 
 
 def _cosine(steps: int) -> Callable[[int], float]:

@@ -22,7 +22,6 @@ Rows = NDArray[np.int64]
 
 OTHER_HOURS = 0.15
 """Share of hours without the hourly condition that are trained on: they outnumber the others seventy to one."""
-AT_ONCE = 8192
 
 
 def training_rows(examples: Examples, rows: Rows, column: int, seed: int, other_hours: float = OTHER_HOURS) -> Rows:
@@ -54,14 +53,14 @@ def _each_condition(
             if 0 < label.sum() < len(label):
                 score = fit(features_of(examples, rows), label)
                 counted = asked[~np.isnan(examples.labels[test[asked], column])]
-                for part in np.array_split(counted, 1 + len(counted) // AT_ONCE):
-                    told[part, column] = score(features_of(examples, test[part]))
+                told[counted, column] = score(features_of(examples, test[counted]))
     return told
 
 
 def features_of(examples: Examples, rows: Rows) -> NDArray[np.float32]:
-    """`hand_features` of these rows."""
-    return hand_features(examples.window(rows), examples.age_h[rows, SLOTS.index("vitals")])
+    """`hand_features` of these rows, and how old the newest measurement is."""
+    age_h = examples.age_h[rows, SLOTS.index("vitals")]
+    return np.concatenate([hand_features(examples, rows), age_h[:, None]], axis=1)
 
 
 def gradient_boosting(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ class Recipe:
     """One training run, whole."""
 
     name: str
-    sources: tuple[str, ...] = ("physionet2012", "physionet2019", "eicu", "covid")
+    sources: tuple[str, ...] = ("physionet2012", "physionet2019", "eicu", "covid", "luna16")
     fusion: str = "self"
     width: int = 64
     vitals_layers: int = 2
@@ -30,12 +30,12 @@ class Recipe:
     """Share of rows that get a scan which says nothing of the patient, so that a scan's mere presence moves no score."""
     snapshots: float = 1.0
     """Share of a stay's earlier snapshots that an epoch draws; its last always counts."""
-    other_hours: float = 0.08
+    other_hours: float = 0.1
     """Share of the hours without the hourly condition that a run learns from; those with it all count."""
-    teachers: float = 0.0
-    """How far labels give way to what classical fits that never saw the patient say; 0: no teachers."""
-    mixtures: float = 1.0
-    """With teachers: how many mixtures of two rows are made for each row of a source that has them."""
+    boosted: tuple[str, ...] = ()
+    """Conditions whose log odds by boosted trees the vitals encoder knows."""
+    trees: int = 0
+    """Trees of each of them."""
     train_share: float = 0.70
     validation_share: float = 0.15
     bootstraps: int = 50
@@ -48,25 +48,25 @@ def paper() -> Recipe:
 
 
 def reference() -> Recipe:
-    """What made `models/reference`: a gentler step, weight decay, cosine schedule, averaged weights, teachers, missing
+    """What made `models/reference`: a gentler step, weight decay, cosine schedule, averaged weights, boosted trees, missing
     signals, presence-neutral scans."""
     return replace(
         paper(),
         name="reference",
         vitals_layers=1,
         batch=64,
-        learning_rate=1e-3,
+        learning_rate=3e-4,
         weight_decay=0.05,
-        epochs=6,
-        patience=6,
+        epochs=4,
+        patience=4,
         cosine=True,
         average=0.99,
         dropout=0.3,
         drop_signals=0.5,
         snapshots=0.3,
-        teachers=0.7,
-        mixtures=0.3,
-        plain_scans=0.15,
+        boosted=("in-hospital-mortality", "sepsis-6h"),
+        trees=200,
+        plain_scans=0.05,
     )
 
 

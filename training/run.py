@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from streaming.errors import ConfigError
+from training import imagenet
 from training.cohort import split
 from training.dataset import build
 from training.export import export
@@ -24,13 +25,15 @@ LICENCES = {
     "physionet2019": "CC BY 4.0",
     "eicu": "ODbL 1.0",
     "covid": "CC BY, CC BY-SA, Apache-2.0 rows only",
+    "luna16": "CC BY 3.0 (LIDC-IDRI), CC BY 4.0 (LUNA16)",
 }
 LIMITS = (
     "Research software, no medical device; not validated prospectively.",
     "Mortality is learned from PhysioNet 2012 set A and the eICU demo, sepsis from PhysioNet 2019 set B; critical course "
     "from the eICU demo and the few radiographs whose licence lets weights be given away.",
-    "So few openly licensed radiographs have an outcome that the scan branch says nothing yet of a patient: training "
-    "adds scans that carry no information, so that a scan's presence moves no score.",
+    "A lung nodule is asked of a crop of 50 px around a candidate, as LUNA16 gives them: candidates are not looked for.",
+    "So few openly licensed radiographs have an outcome that radiographs say nothing yet of a patient: training adds "
+    "scans that carry no information, so that a scan's presence moves no score.",
     "The metrics are those of one split and one seed; cross-validated figures stand in the report.",
     "Intervals state how well the calibration is known, not how ill a patient might be.",
 )
@@ -81,7 +84,8 @@ def about(recipe: Recipe, epochs: int, metrics: Mapping[str, Any], root: Path) -
         "epochs": epochs,
         "metrics": metrics,
         "data_sha256": {source: data_hash(root / FOLDERS[source]) for source in recipe.sources},
-        "licences": {source: LICENCES[source] for source in recipe.sources},
+        "licences": {source: LICENCES[source] for source in recipe.sources}
+        | {"imagenet weights of the scan encoder's trunk": imagenet.LICENCE},
         "intended_use": "Replays, latency tests and research on streaming early warning.",
         "limits": LIMITS,
         "thresholds_from": "validation patients: watch keeps 80 % recall, warning 50 %, critical 20 %",

@@ -24,7 +24,7 @@ class TorchPredictor:
         self._calibration = artifact.calibration
         self._tokenizer = Tokenizer.from_str(artifact.contents["tokenizer.json"].decode())
         settings = dict(artifact.architecture)
-        settings["conditions"] = tuple(settings["conditions"])
+        settings |= {name: tuple(settings[name]) for name in ("conditions", "boosted")}
         self._network = Network(Architecture(**settings))
         self._network.load_state_dict(load_safetensors(artifact.contents["model.safetensors"]))
         self._network.eval()

@@ -7,7 +7,7 @@ from models.vitals import K
 from models.window import V
 from streaming.errors import ConfigError
 from tests.training.stays import HOURS, stays
-from training.batches import mixed, pool, without_signals
+from training.batches import pool, without_signals
 from training.dataset import build
 from training.loop import predict, train
 from training.recipes import RECIPES, Recipe
@@ -73,29 +73,11 @@ def test_nothing_of_other_rows_is_looked_at(examples, sides):
         assert torch.equal(tensor, same)
 
 
-def test_teachers_move_targets_and_mixtures_are_learned_from(examples, sides, monkeypatch):
-    monkeypatch.setattr("training.teachers.FEWEST", 10)
-    lines = []
-    recipe = Recipe("taught", epochs=1, bootstraps=1, width=16, teachers=0.5, mixtures=0.5, other_hours=1.0)
-    trained = train(examples, *sides[:2], recipe, lines.append)
-    assert any("teachers of test.sepsis-6h" in line for line in lines)
-    assert np.isfinite(predict(trained, examples, sides[2])).all()
-
-
 def test_a_run_learns_from_every_hour_with_the_condition_and_a_share_of_the_others(examples, sides):
     rows = pool(examples, sides[0], Recipe("few", other_hours=0.2), np.random.default_rng(0))
     label = examples.labels[rows, SEPSIS]
     assert (label == 1).sum() == (examples.labels[sides[0], SEPSIS] == 1).sum()
     assert 0 < (label == 0).sum() < 0.5 * (examples.labels[sides[0], SEPSIS] == 0).sum()
-
-
-def test_a_mixture_has_each_signal_whole_from_one_of_its_two_rows(examples):
-    one, other = examples.window(np.array([0])), examples.window(np.array([5]))
-    take = np.zeros((1, V), bool)
-    take[0, 1] = True
-    found = mixed(one, other, take)
-    np.testing.assert_array_equal(found.figures[:, :, 1], other.figures[:, :, 1])
-    np.testing.assert_array_equal(found.values[:, :, 0], one.values[:, :, 0])
 
 
 def test_signals_taken_away_look_as_if_never_measured(examples):
