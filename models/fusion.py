@@ -35,7 +35,8 @@ class Fusion(nn.Module):
         self.register_buffer("of_slot", nn.functional.one_hot(of_slot, len(MODALITIES)).float(), persistent=False)
         self.age = nn.Linear(1, width)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, conditions))
-        nn.init.zeros_(self.head[-1].weight)
+        if boosted:
+            nn.init.zeros_(self.head[-1].weight)  # the trees' answer is where learning begins
 
     def decay(self) -> Tensor:
         """[M] per-hour fading rate of each modality's token; its half-life is ln 2 / rate."""

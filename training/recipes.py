@@ -67,6 +67,8 @@ def reference() -> Recipe:
         boosted=("in-hospital-mortality", "sepsis-6h"),
         trees=200,
         plain_scans=0.05,
+        train_share=0.75,
+        validation_share=0.10,
     )
 
 
