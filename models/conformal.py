@@ -3,8 +3,8 @@
 Of patients with the event, at least a share `level` have "event" in their set, and of those without, at least that
 share have "no event": each class by itself, so that a rare event is covered as well as the common outcome (Vovk et al.
 2005, Algorithmic Learning in a Random World, 4.5; COMPOSER, Shashikumar et al. 2021, abstains on the same ground).
-The promise holds for patients exchangeable with those the cuts were fitted on, in their mixture of hospitals. A set that is not exactly one outcome
-tells nothing: the head abstains. Shapes: B rows, C conditions.
+The promise holds for patients exchangeable with those the cuts were fitted on, in their mixture of hospitals. A set
+that is not exactly one outcome tells nothing: the head abstains. Shapes: B rows, C conditions.
 """
 
 import math

@@ -5,20 +5,29 @@ learned vector, never by zeros that look like data, and a token fades with a lea
 After arXiv 2406.18546, which compares these fusions. Shapes: B rows, S slots, D width, C conditions.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from models.layers import MASKED, Block
+from models.layers import MASKED, ODDS, Block
 from models.window import MODALITIES, SLOTS
 
 FUSIONS = ("splicing", "additive", "multiplicative", "self")
 
 
 class Fusion(nn.Module):
-    """What all four share: slot embedding, absence, ages, heads."""
+    """What all four share: slot embedding, absence, ages, heads.
 
-    def __init__(self, conditions: int, width: int = 64) -> None:
+    boosted: per condition whose log odds the vitals token ends with (`models/vitals.py`), its place among the
+    conditions. They are added to its logit, fading as the token does: the network learns what trees do not know.
+    """
+
+    def __init__(self, conditions: int, width: int = 64, boosted: Sequence[int] = ()) -> None:
         super().__init__()
+        self.boosted = len(boosted)
+        place_GC = nn.functional.one_hot(torch.tensor(boosted, dtype=torch.int64), conditions).float() / ODDS
+        self.register_buffer("place", place_GC, persistent=False)
         self.absent = nn.Parameter(torch.randn(len(SLOTS), width) * 0.02)
         self.slot = nn.Parameter(torch.randn(len(SLOTS), width) * 0.02)
         self.rate = nn.Parameter(torch.full((len(MODALITIES),), -5.0))
@@ -26,6 +35,8 @@ class Fusion(nn.Module):
         self.register_buffer("of_slot", nn.functional.one_hot(of_slot, len(MODALITIES)).float(), persistent=False)
         self.age = nn.Linear(1, width)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, conditions))
+        if boosted:
+            nn.init.zeros_(self.head[-1].weight)  # the trees' answer is where learning begins
 
     def decay(self) -> Tensor:
         """[M] per-hour fading rate of each modality's token; its half-life is ln 2 / rate."""
@@ -39,37 +50,48 @@ class Fusion(nn.Module):
         faded = tokens * torch.exp(-rate_S * age_BS).unsqueeze(-1) + self.age(torch.log1p(age_BS).unsqueeze(-1))
         return here_BS1 * faded + (1 - here_BS1) * self.absent + self.slot
 
+    def answer(self, x_BD: Tensor, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
+        """[B, C] logits from what was fused, on top of what the trees say."""
+        logits_BC = self.head(x_BD)
+        if not self.boosted:
+            return logits_BC
+        here_B1 = present[:, :1]
+        fading_B1 = torch.exp(-self.decay()[0] * torch.clamp(age_h[:, :1], 0, 24 * 30) * here_B1) * here_B1
+        return logits_BC + torch.matmul(tokens[:, 0, -self.boosted :] * fading_B1, self.place)
+
 
 class SplicingFusion(Fusion):
     """Concatenation of all slots."""
 
-    def __init__(self, conditions: int, width: int = 64) -> None:
-        super().__init__(conditions, width)
+    def __init__(self, conditions: int, width: int = 64, boosted: Sequence[int] = ()) -> None:
+        super().__init__(conditions, width, boosted)
         self.join = nn.Sequential(nn.Linear(len(SLOTS) * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
-        return self.head(self.join(self.prepared(tokens, present, age_h).flatten(1)))
+        x_BD = self.join(self.prepared(tokens, present, age_h).flatten(1))
+        return self.answer(x_BD, tokens, present, age_h)
 
 
 class AdditiveFusion(Fusion):
     """Bahdanau-style attention: a small network scores each token."""
 
-    def __init__(self, conditions: int, width: int = 64) -> None:
-        super().__init__(conditions, width)
+    def __init__(self, conditions: int, width: int = 64, boosted: Sequence[int] = ()) -> None:
+        super().__init__(conditions, width, boosted)
         self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
         self.value = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
         x_BSD = self.prepared(tokens, present, age_h)
         weight_BS = torch.softmax(self.score(x_BSD).squeeze(-1) + (1 - present) * MASKED, -1)
-        return self.head(torch.matmul(weight_BS.unsqueeze(1), self.value(x_BSD)).squeeze(1))
+        x_BD = torch.matmul(weight_BS.unsqueeze(1), self.value(x_BSD)).squeeze(1)
+        return self.answer(x_BD, tokens, present, age_h)
 
 
 class MultiplicativeFusion(Fusion):
     """Luong-style attention: one learned query, scaled dot products."""
 
-    def __init__(self, conditions: int, width: int = 64) -> None:
-        super().__init__(conditions, width)
+    def __init__(self, conditions: int, width: int = 64, boosted: Sequence[int] = ()) -> None:
+        super().__init__(conditions, width, boosted)
         self.query = nn.Parameter(torch.randn(width) * 0.02)
         self.key, self.value = nn.Linear(width, width), nn.Linear(width, width)
 
@@ -77,14 +99,17 @@ class MultiplicativeFusion(Fusion):
         x_BSD = self.prepared(tokens, present, age_h)
         scores_BS = torch.matmul(self.key(x_BSD), self.query) * self.query.shape[0] ** -0.5
         weight_BS = torch.softmax(scores_BS + (1 - present) * MASKED, -1)
-        return self.head(torch.matmul(weight_BS.unsqueeze(1), self.value(x_BSD)).squeeze(1))
+        x_BD = torch.matmul(weight_BS.unsqueeze(1), self.value(x_BSD)).squeeze(1)
+        return self.answer(x_BD, tokens, present, age_h)
 
 
 class SelfAttentionFusion(Fusion):
     """A transformer over the slots and a class token."""
 
-    def __init__(self, conditions: int, width: int = 64, layers: int = 2, heads: int = 4) -> None:
-        super().__init__(conditions, width)
+    def __init__(
+        self, conditions: int, width: int = 64, boosted: Sequence[int] = (), layers: int = 2, heads: int = 4
+    ) -> None:
+        super().__init__(conditions, width, boosted)
         self.cls = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.blocks = nn.ModuleList(Block(width, heads, 0.1) for _ in range(layers))
 
@@ -94,10 +119,10 @@ class SelfAttentionFusion(Fusion):
         for block in self.blocks[:-1]:
             x_BND = block(x_BND)
         x_BND = self.blocks[-1](x_BND, queries=1)
-        return self.head(x_BND[:, 0])
+        return self.answer(x_BND[:, 0], tokens, present, age_h)
 
 
-def make_fusion(kind: str, conditions: int, width: int) -> Fusion:
+def make_fusion(kind: str, conditions: int, width: int, boosted: Sequence[int] = ()) -> Fusion:
     """The fusion named in `FUSIONS`."""
     classes = {
         "splicing": SplicingFusion,
@@ -105,4 +130,4 @@ def make_fusion(kind: str, conditions: int, width: int) -> Fusion:
         "multiplicative": MultiplicativeFusion,
         "self": SelfAttentionFusion,
     }
-    return classes[kind](conditions, width)
+    return classes[kind](conditions, width, boosted)

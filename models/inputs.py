@@ -4,7 +4,6 @@ NumPy only; every array is [B, ...], B at least 1.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -13,16 +12,14 @@ from tokenizers import Tokenizer
 
 from models.kinds import one_hot
 from models.tokens import tokenize
-from models.window import WindowBatch
+from models.window import WINDOW_FIELDS, WindowBatch
 
 F32 = NDArray[np.float32]
 Inputs = Mapping[str, NDArray[Any]]
 
-_WINDOW = tuple(field.name for field in fields(WindowBatch))
-
 
 def of_vitals(batch: WindowBatch) -> Inputs:
-    return {name: getattr(batch, name) for name in _WINDOW}
+    return {name: getattr(batch, name) for name in WINDOW_FIELDS}
 
 
 def of_notes(tokenizer: Tokenizer, texts: Sequence[str]) -> Inputs:

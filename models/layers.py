@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+ODDS = 0.25
+"""Log odds in a token are scaled by this, so that they are about as great as its other numbers."""
 MASKED = -1e4  # finite: an all-masked row stays a number
 
 

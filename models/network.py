@@ -18,6 +18,9 @@ class Architecture:
     width: int = 64
     vocabulary: int = 4000
     vitals_layers: int = 2
+    vitals_dropout: float = 0.1
+    boosted: tuple[str, ...] = ()
+    trees: int = 0
     fusion: str = "self"
     conditions: tuple[str, ...] = NAMES
 
@@ -31,7 +34,18 @@ class Network(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        self.vitals = VitalsEncoder(architecture.width, architecture.vitals_layers)
+        self.vitals = VitalsEncoder(
+            architecture.width,
+            architecture.vitals_layers,
+            dropout=architecture.vitals_dropout,
+            boosted=len(architecture.boosted),
+            trees=architecture.trees,
+        )
         self.notes = NoteEncoder(architecture.vocabulary, architecture.width)
         self.scans = ScanEncoder(architecture.width)
-        self.fusion = make_fusion(architecture.fusion, len(architecture.conditions), architecture.width)
+        self.fusion = make_fusion(
+            architecture.fusion,
+            len(architecture.conditions),
+            architecture.width,
+            [architecture.conditions.index(name) for name in architecture.boosted],
+        )

@@ -26,7 +26,7 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 def build_network(artifact: Artifact) -> Network:
     """The network an artifact holds, for inference, on the CPU."""
     settings = dict(artifact.architecture)
-    settings["conditions"] = tuple(settings["conditions"])
+    settings |= {name: tuple(settings[name]) for name in ("conditions", "boosted")}
     network = Network(Architecture(**settings))
     network.load_state_dict(load_safetensors(artifact.contents["model.safetensors"]))
     return network.eval()

@@ -130,6 +130,13 @@ SIGNALS: tuple[Signal, ...] = (
            _items("cm", 226730), "Height", None),
     Signal("weight", "29463-7", "kg", 0.2, 700, "static", {"g": (0.001, 0.0), "[lb_av]": (0.45359237, 0.0)},
            _items("kg", 762, 763, 224639, 226512), "Weight", None),
+    # A ventilator's mode is charted while it breathes for the patient; LOINC has no plain flag for that.
+    Signal("ventilated", "20124-4", "1", 0, 1, "vital", {}, {}, "MechVent", None),
+    # The number of the unit's HSLOC code (HL7 v3 and CDC: 1027 medical critical care), 0 for a unit of unknown kind;
+    # its time is when the unit took the patient.
+    Signal("unit", "56816-2", "{hsloc}", 0, 9999, "static"),
+    # LOINC names the date of admission; told as the hours from it to the unit's taking the patient.
+    Signal("hours_before_unit", "8656-1", "h", 0, 100000, "static", {"d": (24.0, 0.0)}, {}, None, "HospAdmTime"),
 )  # fmt: skip
 
 by_loinc: Mapping[str, int] = MappingProxyType({signal.loinc: index for index, signal in enumerate(SIGNALS)})

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from models.layers import MASKED
-from models.tokens import SENTENCES, WORDS, tokenize
+from models.tokens import WORDS, tokenize
 
 __all__ = ["NoteEncoder", "encode_ids"]
 
@@ -81,7 +81,7 @@ class Bag(nn.Module):
 
 
 class NoteEncoder(nn.Module):
-    """[B, D] from token ids [B, S, W]."""
+    """[B, D] from token ids [B, S, W]. Trailing rows of padding change nothing, so training may leave them out."""
 
     def __init__(self, vocabulary: int, width: int = 64, embedding: int = 48, hidden: int = 32, bag: int = 128) -> None:
         super().__init__()
@@ -94,12 +94,13 @@ class NoteEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, ids: Tensor) -> Tensor:
-        flat_NW = ids.view(-1, WORDS)
+        sentences = ids.shape[1]
+        flat_NW = ids.reshape(-1, WORDS)
         mask_NW = (flat_NW > 0).float()
         x_NWE = self.dropout(self.embedding(flat_NW))
-        sentence_BSE = self.pool_words(self.words(x_NWE, mask_NW), mask_NW).view(-1, SENTENCES, 2 * self.words.hidden)
+        sentence_BSE = self.pool_words(self.words(x_NWE, mask_NW), mask_NW).view(-1, sentences, 2 * self.words.hidden)
         mask_BS = (ids[:, :, 0] > 0).float()
         ordered_BE = self.pool_sentences(self.sentences(sentence_BSE, mask_BS), mask_BS)
         # times the root of its size: entries of the order of 1, as those of the recurrent path
-        bag_BG = self.bag(flat_NW, mask_NW, SENTENCES) * self.of_bag.in_features**0.5
+        bag_BG = self.bag(flat_NW, mask_NW, sentences) * self.of_bag.in_features**0.5
         return self.norm(self.of_order(self.dropout(ordered_BE)) + self.of_bag(self.dropout(bag_BG)))

@@ -1,41 +1,125 @@
-"""The vitals encoder: a transformer over 48 hourly steps and one token of last values.
+"""The vitals encoder: a transformer over two-hour bins and one token of figures, which carries the answer.
 
-Shapes: B rows, T hours, V signals, D width. Inputs are a `window.WindowBatch` in canonical units; mean and standard
-deviation are buffers, so normalisation travels with the weights.
+Every figure becomes a normal score by a piecewise linear map between quantiles of the training patients (a quantile
+embedding after Gorishniy et al. 2022, "On embeddings for numerical features in tabular deep learning", reduced to one
+number and its square: with few thousand stays the wide embedding learned less). The token ends with the log odds of
+boosted trees (`models/trees.py`), to which the fusion adds what the network knows beyond them. Map, trees and the bins'
+means and deviations are buffers: they travel with the weights.
+
+Shapes: B rows, T bins of time, V signals, K figures of a signal (`KINDS`), Q quantile steps, D width.
 """
 
 import torch
 from torch import Tensor, nn
 
-from models.layers import Block
-from models.window import HOURS, V
+from models.layers import MASKED, ODDS, Block
+from models.trees import BoostedTrees, hand_features
+from models.window import BINS, FIGURES, F, H, V
 
 CLIP = 5.0
+STEPS = 16
+KINDS = (*FIGURES, "last", "age")
+K = len(KINDS)
+SQUARED = 0.3
+"""Weight of a score's square, which has greater spread than the score."""
+QUIET = 0.2
+INPUTS = 2 * K * V + (H + 1) * V
+
+
+class NormalScores(nn.Module):
+    """[B, K, V] of figures to their normal scores, 0 where they are not known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.zeros(K, V, STEPS))
+        self.register_buffer("width", torch.ones(K, V, STEPS))
+        self.register_buffer("rise", torch.zeros(K, V, STEPS))
+        self.register_buffer("start", torch.zeros(K, V))
+
+    def forward(self, figures_BKV: Tensor, known_BKV: Tensor) -> Tensor:
+        passed_BKVQ = torch.clamp((figures_BKV.unsqueeze(-1) - self.low) / self.width, 0, 1)
+        return ((passed_BKVQ * self.rise).sum(-1) + self.start) * known_BKV
 
 
 class VitalsEncoder(nn.Module):
     """[B, D] from what was measured; what was not is masked, never imputed."""
 
-    def __init__(self, width: int = 64, layers: int = 2, heads: int = 4, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        width: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+        dropout: float = 0.1,
+        hidden: int = 128,
+        boosted: int = 0,
+        trees: int = 0,
+    ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(V))
         self.register_buffer("std", torch.ones(V))
         self.step = nn.Linear(2 * V, width)
-        self.position = nn.Parameter(torch.randn(HOURS, width) * 0.02)
-        self.summary = nn.Sequential(nn.Linear(3 * V, width), nn.GELU(), nn.Linear(width, width))
+        self.position = nn.Parameter(torch.randn(BINS, width) * 0.02)
+        self.scores = NormalScores()
+        self.trees = BoostedTrees(boosted, trees) if boosted else None
+        self.boosted = boosted
+        self.straight = nn.Linear(INPUTS, width)
+        self.summary = nn.Sequential(
+            nn.Dropout(dropout / 2),
+            nn.Linear(INPUTS, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, width),
+        )
+        with torch.no_grad():  # thousands of inputs: what chance wrote into their weights, few stays cannot unlearn
+            self.straight.weight *= QUIET
+            self.summary[1].weight *= QUIET
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, values: Tensor, mask: Tensor, last: Tensor, last_age_h: Tensor, last_mask: Tensor) -> Tensor:
+    def forward(
+        self, values: Tensor, mask: Tensor, last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor
+    ) -> Tensor:
+        odds_BG = None
+        if self.trees is not None:
+            odds_BG = self.trees(*hand_features(last, last_age_h, last_mask, figures))
+        return self.encoded(values, mask, last, last_age_h, last_mask, figures, odds_BG)
+
+    def encoded(
+        self,
+        values: Tensor,
+        mask: Tensor,
+        last: Tensor,
+        last_age_h: Tensor,
+        last_mask: Tensor,
+        figures: Tensor,
+        odds_BG: Tensor | None,
+    ) -> Tensor:
+        """As `forward`, with the trees' log odds given: while it learns, from trees that never saw the patient."""
+        told_BI = self.summarised(last, last_age_h, last_mask, figures)
+        summary_BD = self.straight(told_BI) + self.summary(told_BI)
         scaled_BTV = torch.clamp((values - self.mean) / self.std, -CLIP, CLIP) * mask
         steps_BTD = self.step(torch.cat([scaled_BTV, mask], -1)) + self.position
-        last_BV = torch.clamp((last - self.mean) / self.std, -CLIP, CLIP) * last_mask
-        age_BV = torch.log1p(torch.clamp(last_age_h, 0, 1000)) * last_mask
-        summary_B1D = self.summary(torch.cat([last_BV, last_mask, age_BV], -1)).unsqueeze(1)
-        x_BND = torch.cat([summary_B1D, steps_BTD], 1)
-        empty_BT = (mask.sum(-1) == 0).float()  # hours without a measurement are not attended to
-        bias_BN = torch.cat([torch.zeros_like(empty_BT[:, :1]), empty_BT * -1e4], 1)
+        x_BND = torch.cat([summary_BD.unsqueeze(1), steps_BTD], 1)
+        empty_BT = (mask.sum(-1) == 0).float()  # bins without a measurement are not attended to
+        bias_BN = torch.cat([torch.zeros_like(empty_BT[:, :1]), empty_BT * MASKED], 1)
         for block in self.blocks[:-1]:
             x_BND = block(x_BND, bias_BN)
         x_BND = self.blocks[-1](x_BND, bias_BN, queries=1)
-        return self.norm(x_BND[:, 0])
+        out_BD = self.norm(x_BND[:, 0])
+        if odds_BG is None:
+            return out_BD
+        return torch.cat([out_BD[:, : out_BD.shape[1] - self.boosted], odds_BG * ODDS], 1)
+
+    def summarised(self, last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor) -> Tensor:
+        """[B, INPUTS]: every figure's score and its square, then what was not measured over each horizon or ever."""
+        measured_BHV = (figures[:, :H] > 0).float()
+        whole_B1V = measured_BHV[:, H - 1 :]
+        here_B1V = last_mask.unsqueeze(1)
+        known_BKV = torch.cat([*(measured_BHV,) * 4, whole_B1V, whole_B1V, here_B1V, here_B1V], 1)
+        told_BKV = torch.cat([figures, last.unsqueeze(1), last_age_h.unsqueeze(1)], 1)
+        score_BKV = self.scores(told_BKV, known_BKV)
+        squared_BKV = score_BKV * score_BKV * SQUARED
+        return torch.cat([score_BKV.flatten(1), squared_BKV.flatten(1), 1 - measured_BHV.flatten(1), 1 - last_mask], 1)
+
+
+assert F == 4 * H + 2  # `summarised` names which counts stand behind which figures

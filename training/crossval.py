@@ -1,6 +1,7 @@
 """Patient-level cross-validation: out-of-fold probabilities of the model and of its peers on the same splits.
 
-Every choice inside a fold (early stopping, calibration, thresholds, teachers) sees that fold's training patients only.
+Every choice inside a fold (early stopping, calibration, teachers) sees that fold's training patients only; a fold's
+thresholds for score 1 and utility are chosen on the out-of-fold scores of the other folds' patients.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,19 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.bootstrap import ROUNDS
 from training.cohort import folds, split
 from training.dataset import Examples
+from training.figures import of_task
 from training.loop import Trained, predict, train
-from training.metrics import measure
+from training.predictions import collect
 from training.recipes import Recipe
 
 Peer = Callable[[Examples, NDArray[np.int64], NDArray[np.int64]], NDArray[np.floating]]
 """(examples, training rows, test rows) -> [test rows, C], NaN for a condition it says nothing of."""
+MODEL = "model"
 
 
 @dataclass(frozen=True, slots=True)
 class OutOfFold:
-    """`probability[name]` is f32 [N, C] of the model (`"model"`) or a peer, each row by the fold that did not see it.
+    """`probability[name]` is f32 [N, C] of the model (`MODEL`) or a peer, each row by the fold that did not see it.
 
     fold: [N] which fold tested the row. trained: each fold's model, kept when asked for (to score damaged inputs, say).
     """
@@ -45,7 +49,7 @@ def out_of_fold(
     """The recipe, and each peer, trained `count` times on all but one fold of patients and asked about that fold."""
     peers = peers or {}
     shape = examples.labels.shape
-    probability = {name: np.full(shape, np.nan, np.float32) for name in ("model", *peers)}
+    probability = {name: np.full(shape, np.nan, np.float32) for name in (MODEL, *peers)}
     fold, kept = np.full(len(examples.labels), -1), []
     inner = recipe.validation_share / (recipe.train_share + recipe.validation_share)
     for number, (rest, test) in enumerate(folds(examples.group, count, seed)):
@@ -53,14 +57,19 @@ def out_of_fold(
         for name, peer in peers.items():
             report(f"fold {number + 1}/{count}: {name}")
             probability[name][test] = peer(examples, rest, test)
-        report(f"fold {number + 1}/{count}: model")
+        report(f"fold {number + 1}/{count}: {MODEL}")
         train_rows, validation_rows, _ = split(examples.group[rest], 1 - inner, inner, seed)
         told = replace(recipe, seed=recipe.seed + number)
         trained = train(examples, rest[train_rows], rest[validation_rows], told, report)
-        probability["model"][test] = predict(trained, examples, test)
+        probability[MODEL][test] = predict(trained, examples, test)
         if keep:
             kept.append(trained)
     return OutOfFold(probability, fold, kept)
+
+
+def judge(examples: Examples, found: OutOfFold, rounds: int = ROUNDS) -> dict[str, Any]:
+    """`<source>.<condition>`: `figures.of_task` of the model and every peer that speaks of it."""
+    return {task.name: of_task(task, rounds) for task in collect(examples, found.probability, found.fold)}
 
 
 def cross_validate(
@@ -71,12 +80,8 @@ def cross_validate(
     count: int = 5,
     seed: int = 1,
     peers: Mapping[str, Peer] | None = None,
+    rounds: int = ROUNDS,
 ) -> dict[str, Any]:
-    """`tasks.<source>.<condition>.<model or peer>.<metric>` = {"value", "low", "high"}, as JSON writes it."""
+    """What `judge` says, under `tasks`, with what made it; JSON can be written of it as it is."""
     found = out_of_fold(examples, recipe, report, count=count, seed=seed, peers=peers)
-    rows = np.arange(len(examples.labels))
-    told: dict[str, dict[str, Any]] = {}
-    for name, probability in found.probability.items():
-        for task, figures in measure(examples, rows, probability).items():
-            told.setdefault(task, {})[name] = figures
-    return {"folds": count, "seed": seed, "recipe": asdict(recipe), "tasks": told}
+    return {"folds": count, "seed": seed, "recipe": asdict(recipe), "tasks": judge(examples, found, rounds)}

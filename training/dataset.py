@@ -13,10 +13,19 @@ from tokenizers import Tokenizer
 from models.conditions import NAMES
 from models.kinds import one_hot
 from models.tokens import SENTENCES, WORDS, tokenize
-from models.window import HOURS, MAX_NOTES, SLOTS, V
+from models.window import BINS, MAX_NOTES, SLOTS, WINDOW_FIELDS, F, PatientWindow, V, WindowBatch
 from streaming.clock import HOUR_MS
 from streaming.state import PatientState, apply
 from training.stays import Stay
+
+_NO_WINDOW = PatientWindow(
+    values=np.zeros((BINS, V), np.float32),
+    mask=np.zeros((BINS, V), np.float32),
+    last=np.zeros(V, np.float32),
+    last_age_h=np.zeros(V, np.float32),
+    last_mask=np.zeros(V, np.float32),
+    figures=np.zeros((F, V), np.float32),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +33,11 @@ class Examples:
     """Everything a batch is cut from. Texts and pictures are held once and pointed to (-1: none)."""
 
     values: NDArray[np.float32]  # [N, T, V]
-    mask: NDArray[np.float32]
+    mask: NDArray[np.bool_]  # [N, T, V]; one byte each: hundreds of thousands of hours fit into memory
     last: NDArray[np.float32]  # [N, V]
     last_age_h: NDArray[np.float32]
     last_mask: NDArray[np.float32]
+    figures: NDArray[np.float32]  # [N, F, V]
     present: NDArray[np.float32]  # [N, S]
     age_h: NDArray[np.float32]  # [N, S]
     note_at: NDArray[np.int64]  # [N, MAX_NOTES]
@@ -41,6 +51,10 @@ class Examples:
     texts: Sequence[str]
     pictures: NDArray[np.float32]  # [P, 224, 224]
     kinds: NDArray[np.float32]  # [P, K]
+
+    def window(self, rows: NDArray[np.int64] | slice) -> WindowBatch:
+        """The vitals encoder's inputs."""
+        return WindowBatch(*(getattr(self, name)[rows].astype(np.float32, copy=False) for name in WINDOW_FIELDS))
 
     def note_ids(self, tokenizer: Tokenizer) -> NDArray[np.int64]:
         """[texts, 16, 16]"""
@@ -71,9 +85,10 @@ def build(stays: Iterable[Stay], conditions: Sequence[str] = NAMES) -> Examples:
             rows["stay"].append(stay.patient)
             rows["site"].append(stay.site)
             rows["snapshot"].append(ordinal)
+    kind = {"note_at": np.int64, "picture_at": np.int64, "snapshot": np.int64, "mask": np.bool_}
     return Examples(
         **{
-            name: np.array(rows[name], np.int64 if name in ("note_at", "picture_at", "snapshot") else np.float32)
+            name: np.array(rows.pop(name), kind.get(name, np.float32))
             for name in Examples.__slots__
             if name not in ("group", "source", "stay", "site", "texts", "pictures", "kinds")
         },
@@ -119,10 +134,9 @@ def _row(
         mark(SLOTS.index("scans"), stay.pictures[seen[-1]].time_ms)
     if not present.any():
         return False
-    rows["values"].append(window.values if window else np.zeros((HOURS, V), np.float32))
-    rows["mask"].append(window.mask if window else np.zeros((HOURS, V), np.float32))
-    for name in ("last", "last_age_h", "last_mask"):
-        rows[name].append(getattr(window, name) if window else np.zeros(V, np.float32))
+    for name in WINDOW_FIELDS:
+        array = getattr(window or _NO_WINDOW, name)
+        rows[name].append(array.astype(np.bool_) if name == "mask" else array)
     rows["present"].append(present)
     rows["age_h"].append(age_h)
     rows["note_at"].append(note_at)

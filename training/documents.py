@@ -97,7 +97,7 @@ def learn_notes(
     seed: int,
     report: Report,
     *,
-    epochs: int = 4,
+    epochs: int = 3,
     rate: float = 1e-3,
     batch: int = 64,
 ) -> nn.Linear | None:
@@ -115,7 +115,7 @@ def learn_notes(
     def logits(chosen: Rows) -> Tensor:
         at = examples.note_at[chosen]
         row, _ = np.nonzero(at >= 0)
-        tokens = encoder(held[torch.from_numpy(at[at >= 0])])
+        tokens = _encoded(encoder, held[torch.from_numpy(at[at >= 0])])
         share = np.zeros((len(chosen), len(row)), np.float32)
         share[row, np.arange(len(row))] = 1 / (at >= 0).sum(1)[row]
         return head(torch.matmul(torch.from_numpy(share), tokens))
@@ -158,6 +158,20 @@ def _learn(
             total += loss.item()
         report(f"{what} alone, epoch {epoch}/{epochs}: loss {total / math.floor(len(order) / batch):.4f}")
     module.eval()
+
+
+def _encoded(encoder: NoteEncoder, ids: Tensor) -> Tensor:
+    """[B, D] as the encoder itself gives it; short notes go through it apart, because padding costs as much as text."""
+    sentences = (ids[:, :, 0] > 0).sum(1)
+    found, places = [], []
+    shorter = -1
+    for length in (2, 4, 8, ids.shape[1]):
+        at = torch.nonzero((sentences > shorter) & (sentences <= length)).squeeze(1)
+        shorter = length
+        if len(at):
+            found.append(encoder(ids[at, :length]))
+            places.append(at)
+    return torch.cat(found)[torch.argsort(torch.cat(places))]
 
 
 def note_tokens(encoder: NoteEncoder, ids: NDArray[np.int64]) -> Tensor:

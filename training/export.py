@@ -75,10 +75,12 @@ def renew(folder: Path) -> None:
     The model's hash changes if any of them does, for workers a new model.
     """
     found = artifact.load(folder)
-    own = {"architecture", "calibration", "thresholds", "sha256", "card_sha256"}
+    own = {"architecture", "calibration", "thresholds", "conformal", "sha256", "card_sha256"}
     about = {name: value for name, value in found.about.items() if name not in own}
     tokenizer = Tokenizer.from_str(found.contents["tokenizer.json"].decode())
-    export(build_network(found), tokenizer, found.calibration, found.card.thresholds, about, folder)
+    export(
+        build_network(found), tokenizer, found.calibration, found.card.thresholds, about, folder, found.card.conformal
+    )
 
 
 def _onnx(module: torch.nn.Module, examples: Mapping[str, np.ndarray]) -> bytes:

@@ -18,6 +18,7 @@ def as_predictor(trained: Trained) -> TorchPredictor:
         conditions=architecture.conditions,
         width=architecture.width,
         thresholds=trained.thresholds,
+        conformal=trained.conformal,
     )
     contents = {
         "model.safetensors": save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}),

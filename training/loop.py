@@ -1,29 +1,38 @@
 """Training: examples, rows and a recipe with its seed; out comes a network, a tokenizer, calibration and thresholds.
 
-Owns no split and no figures: `cohort.py` says which rows, `metrics.py` and `crossval.py` measure.
+Owns no split and no figures: `cohort.py` says which rows, `metrics.py` and `crossval.py` measure. Under torchrun
+(`WORLD_SIZE` is set) every process takes its share of each batch and gradients are averaged.
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from models.calibration import Calibration
-from models.conditions import NAMES
+from models.conformal import Conformal, fit
 from models.network import Architecture, Network
-from models.window import MAX_NOTES, MODALITIES, SLOTS
+from training import documents, imagenet, lsa
+from training.batches import Batches, draw, pool
+from training.boosting import fit_boosting
+from training.calibrating import choose_thresholds, fit_calibration
+from training.checkpoint import Progress, restore, save
 from training.dataset import Examples
+from training.documents import Views
+from training.note_teacher import soft_labels
 from training.recipes import Recipe
+from training.scales import fit_scales
 
-NEVER = 1.5
-"""A threshold above every probability."""
-_NOTES_AT, _SCANS_AT = SLOTS.index("notes"), SLOTS.index("scans")
+Rows = NDArray[np.int64]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,7 @@ class Trained:
     tokenizer: Tokenizer
     calibration: Calibration
     thresholds: Mapping[str, Mapping[str, float]]
+    conformal: Conformal
     epochs: int
 
 
@@ -51,128 +61,126 @@ def make_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
 
 def train(
     examples: Examples,
-    train_rows: NDArray[np.int64],
-    validation_rows: NDArray[np.int64],
+    train_rows: Rows,
+    validation_rows: Rows,
     recipe: Recipe,
-    report: Callable[[str], None],
+    report: Report,
+    checkpoint: Path | None = None,
+    seen: Views | None = None,
 ) -> Trained:
-    """Runs the recipe on the training rows; stops, calibrates and sets thresholds on the validation rows.
+    """Runs the recipe on the training rows; stops, calibrates, sets thresholds and conformal cuts on the validation rows.
 
-    Nothing of any other row is looked at. Deterministic for a seed on one thread.
+    The encoders of notes and scans learn first, alone (`documents.py`), then the vitals' encoder and the fusion over
+    their finished tokens. `seen` are the pictures' views, where another run has made them.
+
+    Nothing of any other row is looked at. Deterministic for a seed on one thread. With a `checkpoint` file an
+    interrupted run goes on after its last whole epoch, and ends as it would have.
     """
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     known = sorted({int(i) for i in examples.note_at[train_rows].ravel() if i >= 0})
     tokenizer = make_tokenizer([examples.texts[i] for i in known], recipe.vocabulary)
-    network = Network(Architecture(width=recipe.width, vocabulary=recipe.vocabulary, fusion=recipe.fusion))
-    _normalise(network, examples, train_rows)
-    batches = _Batches(examples, examples.note_ids(tokenizer))
-    optimiser = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    steps = recipe.epochs * math.ceil(len(train_rows) / recipe.batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps) if recipe.cosine else None
-    best, best_state, bad, epoch = math.inf, None, 0, 0
-    for epoch in range(1, recipe.epochs + 1):
+    network = Network(
+        Architecture(
+            width=recipe.width,
+            vocabulary=recipe.vocabulary,
+            vitals_layers=recipe.vitals_layers,
+            vitals_dropout=recipe.dropout,
+            boosted=recipe.boosted,
+            trees=recipe.trees,
+            fusion=recipe.fusion,
+        )
+    )
+    learned = pool(examples, train_rows, recipe, rng)
+    fit_scales(network, examples, learned)
+    learning = None
+    if recipe.boosted:
+        learning = fit_boosting(network.vitals.trees, recipe.boosted, examples, learned, recipe.seed, report)
+    seen = _taught_documents(network, tokenizer, examples, learned, recipe, report, seen)
+    batches = _batches(network, tokenizer, examples, seen)
+    together = [*network.vitals.parameters(), *network.fusion.parameters()]
+    optimiser = torch.optim.AdamW(together, recipe.learning_rate, weight_decay=recipe.weight_decay)
+    steps = recipe.epochs * math.ceil(len(draw(examples, learned, recipe, rng)) / recipe.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _cosine(steps) if recipe.cosine else lambda _: 1.0)
+    judged = pool(examples, validation_rows, recipe, rng)
+    judged_labels = torch.from_numpy(examples.labels[judged])
+    candidate = Network(network.architecture)  # before the generators are set back: it draws its first weights
+    progress = Progress(network, optimiser, schedule, rng, average=_copy(network))
+    if checkpoint is not None:
+        restore(checkpoint, progress, recipe)
+    if progress.epoch == 0:  # what the trees say alone is the first to be judged
+        progress.judge(_judged(batches, candidate, progress.average, judged, judged_labels))
+    while progress.epoch < recipe.epochs and progress.bad < max(1, recipe.patience):
         started = time.perf_counter()
         network.train()
-        order = rng.permutation(train_rows)
+        order = draw(examples, learned, recipe, rng)
         for first in range(0, len(order), recipe.batch):
-            rows = order[first : first + recipe.batch]
-            if len(rows) < 2:
-                continue
-            optimiser.zero_grad()
-            loss = _loss(batches.logits(network, rows, recipe, rng), batches.labels(rows))
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            if schedule:
+            rows = _mine(order[first : first + recipe.batch])
+            if len(rows) > 1:
+                optimiser.zero_grad()
+                labels = torch.from_numpy(examples.labels[rows])
+                _loss(batches.logits(network, rows, recipe, rng, learning), labels).backward()
+                _share_gradients(network)
+                nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+                optimiser.step()
                 schedule.step()
-        value = float(
-            _loss(torch.from_numpy(batches.all_logits(network, validation_rows)), batches.labels(validation_rows))
+                _follow(progress.average, network, recipe.average)
+        progress.epoch += 1
+        value = _judged(batches, candidate, progress.average, judged, judged_labels)
+        progress.judge(value)
+        report(
+            f"epoch {progress.epoch}/{recipe.epochs}: validation loss {value:.4f}, {time.perf_counter() - started:.0f} s"
         )
-        report(f"epoch {epoch}/{recipe.epochs}: validation loss {value:.4f}, {time.perf_counter() - started:.0f} s")
-        if value < best:
-            best, bad = value, 0
-            best_state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        else:
-            bad += 1
-            if bad >= recipe.patience:
-                break
-    assert best_state is not None
-    network.load_state_dict(best_state)
-    network.eval()
+        if checkpoint is not None and _rank() == 0:
+            save(checkpoint, progress, recipe)
+    network.load_state_dict(progress.best_state)
     logits, labels = batches.all_logits(network, validation_rows), examples.labels[validation_rows]
     calibration = fit_calibration(logits, labels, recipe.bootstraps, recipe.seed)
-    thresholds = choose_thresholds(calibration.probability(logits), labels)
-    return Trained(network, tokenizer, calibration, thresholds, epoch)
+    probability = calibration.probability(logits)
+    thresholds = choose_thresholds(probability, labels)
+    sets = fit(probability, labels, examples.group[validation_rows])
+    return Trained(network, tokenizer, calibration, thresholds, sets, progress.epoch)
 
 
-def predict(trained: Trained, examples: Examples, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def _taught_documents(
+    network: Network,
+    tokenizer: Tokenizer,
+    examples: Examples,
+    rows: Rows,
+    recipe: Recipe,
+    report: Report,
+    seen: Views | None,
+) -> Views:
+    """The pictures' views, after the note and scan encoders have learned from these rows."""
+    ids = examples.note_ids(tokenizer)
+    known = np.unique(examples.note_at[rows][examples.note_at[rows] >= 0])
+    if len(known):
+        lsa.fill(network.notes.bag, ids[known], recipe.seed)
+        targets = soft_labels(examples, rows, recipe.seed)
+        documents.learn_notes(network.notes, examples, ids, rows, targets, recipe.seed, report)
+    if len(examples.pictures):
+        imagenet.load_trunk(network.scans.trunk)
+    seen = seen or documents.views(network.scans.trunk, examples.pictures)
+    documents.learn_scans(network.scans, examples, seen, rows, examples.labels, recipe.seed, report)
+    return seen
+
+
+def _batches(network: Network, tokenizer: Tokenizer, examples: Examples, seen: Views | None) -> Batches:
+    seen = seen or documents.views(network.scans.trunk, examples.pictures)
+    notes = documents.note_tokens(network.notes, examples.note_ids(tokenizer))
+    return Batches(examples, notes, documents.scan_tokens(network.scans, seen, examples.kinds))
+
+
+def predict(trained: Trained, examples: Examples, rows: Rows, seen: Views | None = None) -> NDArray[np.float32]:
     """[rows, C] calibrated probabilities."""
-    batches = _Batches(examples, examples.note_ids(trained.tokenizer))
+    batches = _batches(trained.network, trained.tokenizer, examples, seen)
     return trained.calibration.probability(batches.all_logits(trained.network, rows))
 
 
-class _Batches:
-    """Rows of the examples as tensors, and the network over them."""
-
-    def __init__(self, examples: Examples, ids: NDArray[np.int64]) -> None:
-        self.examples, self.ids = examples, ids
-
-    def labels(self, rows: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(self.examples.labels[rows])
-
-    def all_logits(self, network: Network, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        network.eval()
-        with torch.inference_mode():
-            parts = [self.logits(network, rows[i : i + 256]).numpy() for i in range(0, len(rows), 256)]
-        return np.concatenate(parts)
-
-    def logits(
-        self,
-        network: Network,
-        rows: NDArray[np.int64],
-        recipe: Recipe | None = None,
-        rng: np.random.Generator | None = None,
-    ) -> Tensor:
-        """[B, C]; with a recipe, modalities are dropped and presence-neutral scans added, as in training."""
-        e = self.examples
-        present = e.present[rows].copy()
-        age_h = e.age_h[rows].copy()
-        picture_at = e.picture_at[rows].copy()
-        if recipe is not None and rng is not None:
-            if recipe.plain_scans and len(e.pictures):
-                plain = (rng.random(len(rows)) < recipe.plain_scans) & (picture_at < 0)
-                picture_at[plain] = rng.integers(0, len(e.pictures), int(plain.sum()))
-                present[plain, _SCANS_AT] = 1
-                age_h[plain, _SCANS_AT] = rng.random(int(plain.sum())) * 48
-            for name in MODALITIES:
-                gone = rng.random(len(rows)) < recipe.drop_modality
-                present[np.ix_(gone, [slot == name for slot in SLOTS])] = 0
-        tokens = torch.zeros(len(rows), len(SLOTS), network.architecture.width)
-        window = (torch.from_numpy(a[rows]) for a in (e.values, e.mask, e.last, e.last_age_h, e.last_mask))
-        tokens[:, 0] = network.vitals(*window)
-        for place in range(MAX_NOTES):
-            at = e.note_at[rows, place]
-            have = np.flatnonzero((at >= 0) & (present[:, _NOTES_AT + place] > 0))
-            if len(have):
-                tokens[have, _NOTES_AT + place] = network.notes(torch.from_numpy(self.ids[at[have]]))
-        have = np.flatnonzero((picture_at >= 0) & (present[:, _SCANS_AT] > 0))
-        if len(have):
-            unique, back = np.unique(picture_at[have], return_inverse=True)
-            if len(unique) > 1 or not network.training:
-                pixels = torch.from_numpy(e.pictures[unique]).unsqueeze(1)
-                tokens[have, _SCANS_AT] = network.scans(pixels, torch.from_numpy(e.kinds[unique]))[back]
-        return network.fusion(tokens, torch.from_numpy(present), torch.from_numpy(age_h))
-
-
-def _normalise(network: Network, examples: Examples, rows: NDArray[np.int64]) -> None:
-    """Means and deviations of the training patients' last values."""
-    mask = examples.last_mask[rows]
-    count = np.maximum(mask.sum(0), 1)
-    mean = (examples.last[rows] * mask).sum(0) / count
-    std = np.sqrt((((examples.last[rows] - mean) * mask) ** 2).sum(0) / count)
-    network.vitals.mean.copy_(torch.from_numpy(mean))
-    network.vitals.std.copy_(torch.from_numpy(np.where(std > 1e-3, std, 1.0).astype(np.float32)))
+def _judged(batches: Batches, network: Network, weights: Mapping[str, Tensor], rows: Rows, labels: Tensor) -> float:
+    """The validation loss of these weights."""
+    network.load_state_dict(dict(weights))
+    return _mean(float(_loss(torch.from_numpy(batches.all_logits(network, rows)), labels)))
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -181,35 +189,63 @@ def _loss(logits: Tensor, labels: Tensor) -> Tensor:
     return nn.functional.binary_cross_entropy_with_logits(logits[known], labels[known])
 
 
-def fit_calibration(
-    logits: NDArray[np.floating], labels: NDArray[np.floating], bootstraps: int, seed: int
-) -> Calibration:
-    """Platt scaling per condition, and again on `bootstraps` samples of the rows."""
-    from sklearn.linear_model import LogisticRegression
+def _cosine(steps: int) -> Callable[[int], float]:
+    """From a short warm-up to nothing at the last step."""
+    warm = max(1, steps // 20)
 
-    rng = np.random.default_rng(seed)
-    scale, shift = np.ones((bootstraps + 1, labels.shape[1])), np.zeros((bootstraps + 1, labels.shape[1]))
-    for column in range(labels.shape[1]):
-        known = np.flatnonzero(~np.isnan(labels[:, column]))
-        for draw in range(bootstraps + 1):
-            rows = known if draw == 0 else rng.choice(known, len(known))
-            if 0 < labels[rows, column].sum() < len(rows):
-                fit = LogisticRegression(C=1e6).fit(logits[rows, column : column + 1], labels[rows, column])
-                scale[draw, column], shift[draw, column] = fit.coef_[0, 0], fit.intercept_[0]
-    return Calibration(scale, shift)
+    def factor(step: int) -> float:
+        return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps)))
+
+    return factor
 
 
-def choose_thresholds(probability: NDArray[np.floating], labels: NDArray[np.floating]) -> dict[str, dict[str, float]]:
-    """Per condition on validation patients: watch keeps 80 % recall, warning 50 %, critical 20 %.
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
-    A condition that no validation patient has gets thresholds that no score reaches: it was not learned, so it is silent.
-    """
-    found = {}
-    for column, condition in enumerate(NAMES):
-        positive = probability[labels[:, column] == 1, column]
-        levels = {"watch": 0.8, "warning": 0.5, "critical": 0.2}
-        found[condition] = {
-            level: float(np.quantile(positive, 1 - recall)) if len(positive) else NEVER
-            for level, recall in levels.items()
-        }
-    return found
+
+@torch.no_grad()
+def _follow(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
+    """The moving average takes a step towards the weights; counters and buffers are copied."""
+    moving = dict(network.named_parameters())
+    for name, tensor in network.state_dict().items():
+        if name in moving:
+            average[name].lerp_(tensor, 1 - decay)
+        else:
+            average[name].copy_(tensor)
+
+
+def _mine(rows: Rows) -> Rows:
+    """This process's share of a batch."""
+    if not distributed.is_initialized():
+        return rows
+    return rows[distributed.get_rank() :: distributed.get_world_size()]
+
+
+def _share_gradients(network: nn.Module) -> None:
+    """The mean of every process's gradients."""
+    if distributed.is_initialized():
+        for parameter in network.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            distributed.all_reduce(parameter.grad)
+            parameter.grad /= distributed.get_world_size()
+
+
+def _mean(value: float) -> float:
+    """Over all processes, so that they stop at the same epoch."""
+    if not distributed.is_initialized():
+        return value
+    both = torch.tensor(value)
+    distributed.all_reduce(both)
+    return float(both) / distributed.get_world_size()
+
+
+def _rank() -> int:
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def join_processes() -> int:
+    """This process's rank: 0 alone, or under torchrun after it has met the others."""
+    if "WORLD_SIZE" in os.environ:
+        distributed.init_process_group("gloo")
+    return _rank()

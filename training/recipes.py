@@ -9,9 +9,10 @@ class Recipe:
     """One training run, whole."""
 
     name: str
-    sources: tuple[str, ...] = ("physionet2012", "eicu", "covid")
+    sources: tuple[str, ...] = ("physionet2012", "physionet2019", "eicu", "covid", "luna16")
     fusion: str = "self"
     width: int = 64
+    vitals_layers: int = 2
     vocabulary: int = 4000
     batch: int = 32
     learning_rate: float = 1e-3
@@ -19,9 +20,22 @@ class Recipe:
     epochs: int = 40
     patience: int = 5
     cosine: bool = False
+    average: float = 0.0
+    """Decay a step of the moving average of the weights that is validated and kept; 0: the weights themselves."""
+    dropout: float = 0.1
     drop_modality: float = 0.15
+    drop_signals: float = 0.0
+    """In half of the rows up to this share of the signals is taken away, as if never measured."""
     plain_scans: float = 0.0
     """Share of rows that get a scan which says nothing of the patient, so that a scan's mere presence moves no score."""
+    snapshots: float = 1.0
+    """Share of a stay's earlier snapshots that an epoch draws; its last always counts."""
+    other_hours: float = 0.1
+    """Share of the hours without the hourly condition that a run learns from; those with it all count."""
+    boosted: tuple[str, ...] = ()
+    """Conditions whose log odds by boosted trees the vitals encoder knows."""
+    trees: int = 0
+    """Trees of each of them."""
     train_share: float = 0.70
     validation_share: float = 0.15
     bootstraps: int = 50
@@ -34,17 +48,27 @@ def paper() -> Recipe:
 
 
 def reference() -> Recipe:
-    """What made `models/reference`: a gentler step, weight decay, cosine schedule, presence-neutral scans."""
+    """What made `models/reference`: a gentler step, weight decay, cosine schedule, averaged weights, boosted trees, missing
+    signals, presence-neutral scans."""
     return replace(
         paper(),
         name="reference",
+        vitals_layers=1,
         batch=64,
         learning_rate=3e-4,
         weight_decay=0.05,
-        epochs=8,
-        patience=3,
+        epochs=4,
+        patience=4,
         cosine=True,
-        plain_scans=0.15,
+        average=0.99,
+        dropout=0.3,
+        drop_signals=0.5,
+        snapshots=0.3,
+        boosted=("in-hospital-mortality", "sepsis-6h"),
+        trees=200,
+        plain_scans=0.05,
+        train_share=0.75,
+        validation_share=0.10,
     )
 
 

@@ -1,7 +1,7 @@
 """One training run from a recipe's name to an artifact on disk, its card filled."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import chain
@@ -11,32 +11,39 @@ from typing import Any
 import torch
 
 from streaming.errors import ConfigError
+from training import imagenet
 from training.cohort import split
 from training.dataset import build
 from training.export import export
-from training.loop import predict, train
+from training.loop import join_processes, predict, train
 from training.metrics import measure
-from training.recipes import RECIPES
+from training.recipes import RECIPES, Recipe
 from training.sources import FOLDERS, READERS, data_hash
 
+LICENCES = {
+    "physionet2012": "ODC-BY 1.0",
+    "physionet2019": "CC BY 4.0",
+    "eicu": "ODbL 1.0",
+    "covid": "CC BY, CC BY-SA, Apache-2.0 rows only",
+    "luna16": "CC BY 3.0 (LIDC-IDRI), CC BY 4.0 (LUNA16)",
+}
 LIMITS = (
     "Research software, no medical device; not validated prospectively.",
-    "Mortality is learned from PhysioNet 2012 set A and the eICU demo; critical course from the eICU demo and the few "
-    "radiographs whose licence lets weights be given away.",
-    "So few openly licensed radiographs have an outcome that the scan branch says nothing yet of a patient: training "
-    "adds scans that carry no information, so that a scan's presence moves no score.",
-    "The reference recipe is the second of two: its step size and weight decay were chosen after a first run's figures "
-    "on the same test patients had been seen (AUROC .811 on PhysioNet 2012), so the metrics are slightly optimistic; one "
-    "split, one seed, no cross-validation.",
+    "Mortality is learned from PhysioNet 2012 set A and the eICU demo, sepsis from PhysioNet 2019 set B; critical course "
+    "from the eICU demo and the few radiographs whose licence lets weights be given away.",
+    "A lung nodule is asked of a crop of 50 px around a candidate, as LUNA16 gives them: candidates are not looked for.",
+    "So few openly licensed radiographs have an outcome that radiographs say nothing yet of a patient: training adds "
+    "scans that carry no information, so that a scan's presence moves no score.",
+    "The metrics are those of one split and one seed; cross-validated figures stand in the report.",
     "Intervals state how well the calibration is known, not how ill a patient might be.",
 )
 
 
 def run(name: str, root: Path, out: Path, seed: int | None, report: Callable[[str], None]) -> None:
-    """Trains and exports.
+    """Trains and exports. An interrupted run goes on from `OUT.run.pt`, which a finished one removes.
 
     Raises:
-        ConfigError: no such recipe, or a data set is missing.
+        ConfigError: no such recipe, a data set is missing, or the interrupted run was another recipe's.
     """
     if name not in RECIPES:
         raise ConfigError(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
@@ -47,33 +54,41 @@ def run(name: str, root: Path, out: Path, seed: int | None, report: Callable[[st
     if missing:
         raise ConfigError(f"data sets not found under --data: {', '.join(missing)}")
     torch.set_num_threads(1)
-    report(f"reading {', '.join(recipe.sources)} through the live reducer")
+    first = join_processes() == 0
+    tell = report if first else lambda line: None
+    tell(f"reading {', '.join(recipe.sources)} through the live reducer")
     examples = build(chain.from_iterable(READERS[s](root / FOLDERS[s]) for s in recipe.sources))
-    report(f"{len(examples.labels)} snapshots of {len(set(examples.group))} patients")
+    tell(f"{len(examples.labels)} snapshots of {len(set(examples.group))} patients")
     train_rows, validation_rows, test_rows = split(
         examples.group, recipe.train_share, recipe.validation_share, recipe.seed
     )
-    trained = train(examples, train_rows, validation_rows, recipe, report)
+    checkpoint = out.with_name(f"{out.name}.run.pt")
+    trained = train(examples, train_rows, validation_rows, recipe, tell, checkpoint)
+    if not first:
+        return
     metrics = measure(examples, test_rows, predict(trained, examples, test_rows))
-    about: dict[str, Any] = {
+    card = about(recipe, trained.epochs, metrics, root)
+    export(trained.network, trained.tokenizer, trained.calibration, trained.thresholds, card, out, trained.conformal)
+    checkpoint.unlink(missing_ok=True)
+    for task, found in metrics.items():
+        auroc = found.get("auroc")
+        if isinstance(auroc, dict):
+            tell(f"{task}: AUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}], n {found['n']}")
+
+
+def about(recipe: Recipe, epochs: int, metrics: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """What the artifact's card says of where it comes from."""
+    return {
         "name": f"wardwatch-{recipe.name}",
         "recipe": asdict(recipe),
-        "epochs": trained.epochs,
+        "epochs": epochs,
         "metrics": metrics,
         "data_sha256": {source: data_hash(root / FOLDERS[source]) for source in recipe.sources},
-        "licences": {
-            "physionet2012": "ODC-BY 1.0",
-            "eicu": "ODbL 1.0",
-            "covid": "CC BY, CC BY-SA, Apache-2.0 rows only",
-        },
+        "licences": {source: LICENCES[source] for source in recipe.sources}
+        | {"imagenet weights of the scan encoder's trunk": imagenet.LICENCE},
         "intended_use": "Replays, latency tests and research on streaming early warning.",
         "limits": LIMITS,
         "thresholds_from": "validation patients: watch keeps 80 % recall, warning 50 %, critical 20 %",
         "versions": {name: version(name) for name in ("torch", "onnx", "numpy", "tokenizers")}
         | {"python": platform.python_version()},
     }
-    export(trained.network, trained.tokenizer, trained.calibration, trained.thresholds, about, out)
-    for task, found in metrics.items():
-        auroc = found.get("auroc")
-        if isinstance(auroc, dict):
-            report(f"{task}: AUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}], n {found['n']}")

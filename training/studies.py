@@ -3,7 +3,7 @@ modalities, on the same folds. Owns variants and who is compared with whom; leav
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -24,15 +24,15 @@ from training.scores import score
 from training.stays import Stay
 
 MANY_MISSING = 0.9
-PARTS_OFF: Mapping[str, float] = {
-    "drop_modality": 0.0,
-    "drop_signals": 0.0,
-    "plain_scans": 0.0,
-    "teachers": 0.0,
-    "average": 0.0,
-    "snapshots": 0.0,
+PARTS_OFF: Mapping[str, Mapping[str, Any]] = {
+    "modalities dropped in training": {"drop_modality": 0.0},
+    "signals dropped in training": {"drop_signals": 0.0},
+    "scans that say nothing": {"plain_scans": 0.0},
+    "boosted trees": {"boosted": (), "trees": 0},
+    "averaged weights": {"average": 0.0},
+    "earlier snapshots": {"snapshots": 0.0},
 }
-"""Fields of a recipe that an ablation sets to this value, where the recipe has them and says otherwise."""
+"""What an ablation turns off, as fields of a recipe; a part that the recipe has not is left out."""
 
 Told = dict[str, NDArray[np.float32]]
 Change = Callable[[Examples, Recipe], tuple[Examples, Recipe]]
@@ -59,11 +59,10 @@ def variants(recipe: Recipe, modalities: Sequence[str]) -> list[Variant]:
             study = "single modalities" if size == 1 else "pairs of modalities"
             found.append(Variant(study, named(kept), lambda e, r, kept=kept: (with_only(e, kept), r)))
     found.append(Variant("ablations", "without ages", lambda e, r: (replace(e, age_h=np.zeros_like(e.age_h)), r)))
-    held = {one.name for one in fields(recipe)}
-    for name, off in PARTS_OFF.items():
-        if name in held and getattr(recipe, name) != off:
-            label = f"without {name.replace('_', ' ')}"
-            found.append(Variant("ablations", label, lambda e, r, n=name, off=off: (e, replace(r, **{n: off}))))
+    held = asdict(recipe)
+    for part, off in PARTS_OFF.items():
+        if off.keys() <= held.keys() and any(held[name] != value for name, value in off.items()):
+            found.append(Variant("ablations", f"without {part}", lambda e, r, off=off: (e, replace(r, **off))))
     return found
 
 

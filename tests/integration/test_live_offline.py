@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from models.window import MAX_NOTES, SLOTS, WindowBatch
+from models.window import MAX_NOTES, SLOTS
 from streaming.envelope import Limits, parse_time
 from streaming.messages import Risk
 from streaming.records import parse_record
@@ -51,8 +51,7 @@ def _offline(examples, predictor):
     tokens = np.zeros((len(examples.labels), len(SLOTS), predictor.card.width), np.float32)
     for first in range(0, len(tokens), 256):
         rows = slice(first, first + 256)
-        window = (getattr(examples, name)[rows] for name in WindowBatch.__slots__)
-        tokens[rows, SLOTS.index("vitals")] = predictor.encode_vitals(WindowBatch(*window))
+        tokens[rows, SLOTS.index("vitals")] = predictor.encode_vitals(examples.window(rows))
     notes = predictor.encode_notes(examples.texts)
     for place in range(MAX_NOTES):
         at = examples.note_at[:, place]

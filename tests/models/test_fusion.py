@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from models.fusion import FUSIONS, make_fusion
+from models.layers import ODDS
 from models.picture import to_square
 from models.window import SLOTS
 
@@ -37,3 +38,16 @@ def test_a_picture_keeps_its_aspect_and_range():
     assert square.shape == (224, 224)
     assert square[:, 112].all() and not square[:, 0].any()
     assert to_square(np.random.default_rng(0).random((1000, 900))).max() <= 1
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_log_odds_in_the_vitals_token_are_where_learning_begins_and_go_with_it(kind):
+    torch.manual_seed(0)
+    fusion = make_fusion(kind, 3, 32, boosted=[2]).eval()
+    tokens, present, age_h = torch.randn(4, len(SLOTS), 32), torch.ones(4, len(SLOTS)), torch.zeros(4, len(SLOTS))
+    logits = fusion(tokens, present, age_h)
+    bias = fusion.head[-1].bias
+    torch.testing.assert_close(logits[:, 2], tokens[:, 0, -1] / ODDS + bias[2])
+    torch.testing.assert_close(logits[:, 0], bias[:1].expand(4))
+    present[:, 0] = 0
+    torch.testing.assert_close(fusion(tokens, present, age_h), bias.expand(4, 3))

@@ -110,5 +110,13 @@ def test_a_scan_encoder_learns_from_the_rows_it_is_given_only():
     assert told[0][test][label == 1].min() > told[0][test][label == 0].max()
 
 
+def test_short_and_long_notes_apart_give_the_encoders_own_answer():
+    torch.manual_seed(0)
+    encoder = NoteEncoder(200).eval()
+    ids = tokenize(make_tokenizer(TEXTS, 200), ["septic", "no distress " * 200, "x", "renal failure " * 30])
+    with torch.inference_mode():
+        torch.testing.assert_close(note_tokens(encoder, ids), encoder(torch.from_numpy(ids)), atol=1e-5, rtol=0)
+
+
 def test_no_notes_give_no_tokens():
     assert note_tokens(NoteEncoder(50), np.zeros((0, 16, 16), np.int64)).shape == (0, 64)

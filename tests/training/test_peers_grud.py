@@ -33,12 +33,12 @@ def _stay(number, ill):
 
 
 def test_it_learns_a_trend_and_repeats_itself():
-    examples = build([_stay(number, number % 2) for number in range(120)])
-    rows = np.arange(120)
-    told = gru_d(examples, rows[:80], rows[80:])[:, MORTALITY]
-    ill = examples.labels[80:, MORTALITY] == 1
+    examples = build([_stay(number, number % 2) for number in range(60)])
+    rows = np.arange(60)
+    told = gru_d(examples, rows[:40], rows[40:])[:, MORTALITY]
+    ill = examples.labels[40:, MORTALITY] == 1
     assert told[ill].min() > told[~ill].max()
-    np.testing.assert_array_equal(told, gru_d(examples, rows[:80], rows[80:])[:, MORTALITY])
+    np.testing.assert_array_equal(told, gru_d(examples, rows[:40], rows[40:])[:, MORTALITY])
 
 
 def test_what_it_was_not_taught_it_does_not_speak_of():

@@ -86,7 +86,7 @@ def test_every_subset_rate_and_noise_has_a_name():
 
 
 def test_curves_through_the_live_scorer_say_what_changed(predictor, data_root):
-    stays = list(islice(READERS["eicu"](data_root / FOLDERS["eicu"]), 300))
+    stays = list(islice(READERS["eicu"](data_root / FOLDERS["eicu"]), 80))
     wanted = {"only/notes", "missing/vitals/0.9"}
     found = robustness.curves({0: predictor}, {0: stays}, lambda line: None, wanted.__contains__)
     mortality = found["in-hospital-mortality"]

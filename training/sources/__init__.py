@@ -4,11 +4,12 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from training.sources import covid, eicu, luna16, mimic3, physionet2012
+from training.sources import covid, eicu, luna16, mimic3, physionet2012, physionet2019
 from training.stays import Stay
 
 READERS: dict[str, Callable[[Path], Iterator[Stay]]] = {
     "physionet2012": physionet2012.read,
+    "physionet2019": physionet2019.read,
     "eicu": eicu.read,
     "covid": covid.read,
     "luna16": luna16.read,
@@ -18,6 +19,7 @@ READERS: dict[str, Callable[[Path], Iterator[Stay]]] = {
 
 FOLDERS = {
     "physionet2012": "physionet2012",
+    "physionet2019": "physionet2019_setB",
     "eicu": "eicu_demo",
     "covid": "covid_chestxray",
     "luna16": "luna16_patches",

@@ -17,6 +17,17 @@ from training.stays import EPOCH_MS, Stay, note_event, vitals_event
 HOURS = (6, 24)
 DEATH, CRITICAL = "in-hospital-mortality", "critical-course"
 _ADULT = 18
+_UNIT = {
+    "MICU": 1027.0,
+    "Cardiac ICU": 1028.0,
+    "CCU-CTICU": 1028.0,
+    "Med-Surg ICU": 1029.0,
+    "SICU": 1030.0,
+    "Neuro ICU": 1031.0,
+    "CSICU": 1032.0,
+    "CTICU": 1032.0,
+}
+"""Unit types as HSLOC: medical, coronary, mixed, surgical, neurologic, cardiothoracic."""
 
 
 def read(root: Path) -> Iterator[Stay]:
@@ -46,6 +57,10 @@ def _static(row: dict[str, str], age: float) -> list[Measured]:
     found = [value for name, text in texts.items() if (value := plausible(name, text))]
     if row["gender"] in ("Male", "Female"):
         found.append((SIGNALS[by_name["male"]].loinc, float(row["gender"] == "Male"), "1"))
+    if row["unittype"] in _UNIT:
+        found.append((SIGNALS[by_name["unit"]].loinc, _UNIT[row["unittype"]], "{hsloc}"))
+    before = max(0, -int(row["hospitaladmitoffset"])) / 60
+    found.append((SIGNALS[by_name["hours_before_unit"]].loinc, before, "h"))
     return found
 
 

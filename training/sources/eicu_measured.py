@@ -60,6 +60,7 @@ _APACHE = {
     "eyes": "gcs_eye",
     "motor": "gcs_motor",
     "verbal": "gcs_verbal",
+    "vent": "ventilated",
 }
 _URINE = ("urine", "urinary catheter output: indwelling", "foley", "indwelling catheter output")
 

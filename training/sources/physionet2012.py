@@ -6,14 +6,21 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from models.signals import SIGNALS, ImplausibleValue, to_canonical
+from models.signals import SIGNALS, ImplausibleValue, by_name, to_canonical
 from streaming.clock import HOUR_MS, MINUTE_MS
 from training.stays import EPOCH_MS, Stay, vitals_event
 
-HOURS = (6, 12, 24, 36, 48)
+HOURS = (6, 12, 18, 24, 30, 36, 42, 48)
 CONDITION = "in-hospital-mortality"
 _UNITS = {"FiO2": "1"}
 _BY_NAME = {signal.physionet2012: signal for signal in SIGNALS if signal.physionet2012}
+_UNIT = {
+    "1": ("coronary", 1028.0),
+    "2": ("cardiac surgery recovery", 1032.0),
+    "3": ("medical", 1027.0),
+    "4": ("surgical", 1030.0),
+}
+"""ICUType in words and as HSLOC."""
 _CUFF = {"NISysABP": "SysABP", "NIDiasABP": "DiasABP", "NIMAP": "MAP"}
 
 
@@ -39,7 +46,11 @@ def read(root: Path) -> Iterator[Stay]:
 
 def _stay(record: str, rows: list[tuple[str, str, str]], died: float) -> Stay:
     by_time: dict[int, list[tuple[str, float, str]]] = defaultdict(list)
+    site = ""
     for time, name, text in rows:
+        if name == "ICUType" and text in _UNIT:
+            site, code = _UNIT[text]
+            by_time[0].append((SIGNALS[by_name["unit"]].loinc, code, "{hsloc}"))
         signal = _BY_NAME.get(_CUFF.get(name, name))
         if signal is None or float(text) < 0:  # -1 is unknown
             continue
@@ -54,4 +65,5 @@ def _stay(record: str, rows: list[tuple[str, str, str]], died: float) -> Stay:
         vitals_event(record, number, EPOCH_MS + at, measured)
         for number, (at, measured) in enumerate(sorted(by_time.items()))
     ]
-    return Stay(record, record, "physionet2012", events, {CONDITION: died}, [EPOCH_MS + h * HOUR_MS for h in HOURS])
+    snapshots = [EPOCH_MS + hour * HOUR_MS for hour in HOURS]
+    return Stay(record, record, "physionet2012", events, {CONDITION: died}, snapshots, site=site)

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from models.conditions import NAMES
+from tests.training.stays import HOURS, stays
+from training.crossval import cross_validate
+from training.dataset import build
+from training.peers import PEERS, features_of, training_rows
+from training.recipes import Recipe
+
+DEATH, SEPSIS = NAMES.index("in-hospital-mortality"), NAMES.index("sepsis-6h")
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return build(stays())
+
+
+def test_a_peer_learns_an_hourly_condition_from_hours_and_any_other_from_last_snapshots(examples):
+    rows = np.arange(len(examples.labels))
+    assert (examples.snapshot[training_rows(examples, rows, DEATH, 0)] == HOURS - 1).all()
+    hours = training_rows(examples, rows, SEPSIS, 0)
+    assert (examples.labels[hours, SEPSIS] == 1).sum() == (examples.labels[:, SEPSIS] == 1).sum()
+    assert len(hours) < len(rows)
+
+
+def test_what_was_not_measured_is_no_number_to_a_peer(examples):
+    features = features_of(examples, np.array([0]))
+    assert np.isnan(features).mean() > 0.8
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_each_peer_tells_the_ill_from_the_well(examples, name):
+    ordinal = np.arange(len(examples.labels)) // HOURS
+    train, test = np.flatnonzero(ordinal < 40), np.flatnonzero(ordinal >= 40)
+    told = PEERS[name](examples, train, test)[:, DEATH]
+    ill = examples.labels[test, DEATH] == 1
+    assert told[ill].mean() > told[~ill].mean()
+
+
+def test_cross_validation_scores_every_patient_by_a_model_that_never_saw_them(examples):
+    recipe = Recipe("test", epochs=1, bootstraps=1, width=16)
+    peers = {"qsofa": PEERS["qsofa"]}
+    found = cross_validate(examples, recipe, lambda line: None, count=2, peers=peers, rounds=5)
+    death = found["tasks"]["test.in-hospital-mortality"]
+    assert death["n"] == 60
+    assert {"auroc", "auprc", "score1"} <= set(death["peers"]["qsofa"])
+    assert "utility" in found["tasks"]["test.sepsis-6h"]
+    assert "auroc" in death["peers"]["qsofa"]["difference"]

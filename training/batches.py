@@ -1,0 +1,136 @@
+"""Rows of examples as tensors, and the network over them. Owns what training does to inputs: modalities and signals
+that go missing, scans that say nothing. Shapes: B rows, C conditions, S slots, V signals.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.conditions import CONDITIONS
+from models.network import Network
+from models.trees import hand_features
+from models.window import MAX_NOTES, MODALITIES, SLOTS, WINDOW_FIELDS, V, WindowBatch
+from training.boosting import Learning
+from training.dataset import Examples
+from training.recipes import Recipe
+
+Rows = NDArray[np.int64]
+_NOTES_AT, _SCANS_AT = SLOTS.index("notes"), SLOTS.index("scans")
+_HOURLY = [column for column, condition in enumerate(CONDITIONS) if condition.hourly]
+SCORED_AT_ONCE = 512
+
+
+def pool(examples: Examples, rows: Rows, recipe: Recipe, rng: np.random.Generator) -> Rows:
+    """The rows a run learns from: of an hourly condition every hour that has it and a share of the others; any other
+    row."""
+    label = examples.labels[rows][:, _HOURLY]
+    others = ~np.isnan(label).all(1) & ~(label == 1).any(1)
+    return rows[~others | (rng.random(len(rows)) < recipe.other_hours)]
+
+
+def draw(examples: Examples, rows: Rows, recipe: Recipe, rng: np.random.Generator) -> Rows:
+    """One epoch of a pool, in random order: every hour of an hourly condition; of a stay's other snapshots each a share
+    of the time, its last one always."""
+    hourly = ~np.isnan(examples.labels[rows][:, _HOURLY]).all(1)
+    group, snapshot = examples.group[rows], examples.snapshot[rows]
+    last = np.append((group[1:] != group[:-1]) | (snapshot[1:] <= snapshot[:-1]), True)
+    return rng.permutation(rows[hourly | last | (rng.random(len(rows)) < recipe.snapshots)])
+
+
+class Batches:
+    """Examples and the finished tokens of their notes [T, D] and scans [P, D], ready to be cut."""
+
+    def __init__(self, examples: Examples, notes: Tensor, scans: Tensor) -> None:
+        self.examples, self.notes, self.scans = examples, notes, scans
+
+    def all_logits(self, network: Network, rows: Rows) -> NDArray[np.float32]:
+        """[rows, C] as the network serves: nothing is dropped."""
+        network.eval()
+        with torch.inference_mode():
+            parts = [
+                self._logits(network, rows[first : first + SCORED_AT_ONCE]).numpy()
+                for first in range(0, len(rows), SCORED_AT_ONCE)
+            ]
+        return np.concatenate(parts)
+
+    def logits(
+        self, network: Network, rows: Rows, recipe: Recipe, rng: np.random.Generator, learning: Learning | None
+    ) -> Tensor:
+        """[B, C] as in training: modalities and signals go missing, scans that say nothing come in, and trees speak
+        only of patients whom they never saw."""
+        e = self.examples
+        present = e.present[rows].copy()
+        age_h = e.age_h[rows].copy()
+        picture_at = e.picture_at[rows].copy()
+        if recipe.plain_scans and len(e.pictures):
+            plain = (rng.random(len(rows)) < recipe.plain_scans) & (picture_at < 0)
+            picture_at[plain] = rng.integers(0, len(e.pictures), int(plain.sum()))
+            present[plain, _SCANS_AT] = 1
+            age_h[plain, _SCANS_AT] = rng.random(int(plain.sum())) * 48
+        for name in MODALITIES:
+            slots = np.array([slot == name for slot in SLOTS])
+            gone = (rng.random(len(rows)) < recipe.drop_modality) & present[:, ~slots].any(1)
+            present[np.ix_(gone, slots)] = 0
+        window = without_signals(e.window(rows), recipe.drop_signals, rng)
+        return self._fused(network, _vitals(network, window, rows, learning), rows, present, age_h, picture_at)
+
+    def _logits(self, network: Network, rows: Rows) -> Tensor:
+        e = self.examples
+        vitals = network.vitals(*_tensors(e.window(rows)))
+        return self._fused(network, vitals, rows, e.present[rows], e.age_h[rows], e.picture_at[rows])
+
+    def _fused(
+        self,
+        network: Network,
+        vitals: Tensor,
+        rows: Rows,
+        present: NDArray[np.float32],
+        age_h: NDArray[np.float32],
+        picture_at: Rows,
+    ) -> Tensor:
+        e = self.examples
+        tokens = torch.zeros(len(rows), len(SLOTS), network.architecture.width)
+        tokens[:, 0] = vitals
+        for place in range(MAX_NOTES):
+            at = e.note_at[rows, place]
+            have = np.flatnonzero((at >= 0) & (present[:, _NOTES_AT + place] > 0))
+            tokens[have, _NOTES_AT + place] = self.notes[at[have]]
+        have = np.flatnonzero((picture_at >= 0) & (present[:, _SCANS_AT] > 0))
+        tokens[have, _SCANS_AT] = self.scans[picture_at[have]]
+        return network.fusion(tokens, torch.from_numpy(present), torch.from_numpy(age_h))
+
+
+def _tensors(window: WindowBatch) -> list[Tensor]:
+    return [torch.from_numpy(getattr(window, name)) for name in WINDOW_FIELDS]
+
+
+def _vitals(network: Network, window: WindowBatch, rows: Rows, learning: Learning | None) -> Tensor:
+    inputs = _tensors(window)
+    if learning is None:
+        return network.vitals(*inputs)
+    with torch.no_grad():
+        told = hand_features(*inputs[2:])
+        odds = network.vitals.trees(*told)
+        fold = torch.from_numpy(learning.fold[rows]).unsqueeze(1)
+        for number, trees in enumerate(learning.trees):
+            odds = torch.where(fold == number, trees(*told), odds)
+    return network.vitals.encoded(*inputs, odds)
+
+
+def without_signals(window: WindowBatch, most: float, rng: np.random.Generator) -> WindowBatch:
+    """In half of the rows signals are gone, as if never measured: a share of them, up to `most`."""
+    b = len(window.last)
+    rate = rng.random((b, 1)) * most * (rng.random((b, 1)) < 0.5)
+    keep = (rng.random((b, V)) >= rate).astype(np.float32)
+    return replace(
+        window,
+        values=window.values * keep[:, None],
+        mask=window.mask * keep[:, None],
+        last=window.last * keep,
+        last_age_h=window.last_age_h * keep,
+        last_mask=window.last_mask * keep,
+        figures=window.figures * keep[:, None],
+    )

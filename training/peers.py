@@ -1,0 +1,111 @@
+"""What the model is measured against, on the same splits: gradient boosting and logistic regression on hand features,
+NEWS2 and qSOFA.
+
+The hand features are figures of the same window that the model sees, so no peer knows less than it. Owns features and
+fits; leaves splits to `crossval.py` and figures to `metrics.py`.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.conditions import CONDITIONS
+from models.signals import SIGNALS, by_name
+from models.window import SLOTS
+from streaming.news2 import score as news2_score
+from training.dataset import Examples
+from training.hand import Scored, additive, boosted, hand_features
+
+Array = NDArray[np.floating]
+Rows = NDArray[np.int64]
+
+OTHER_HOURS = 0.15
+"""Share of hours without the hourly condition that are trained on: they outnumber the others seventy to one."""
+
+
+def training_rows(examples: Examples, rows: Rows, column: int, seed: int, other_hours: float = OTHER_HOURS) -> Rows:
+    """The rows that a peer learns a condition from: those labelled; of an hourly one all with it, a share of the rest;
+    of any other each stay's last."""
+    label = examples.labels[rows, column]
+    if CONDITIONS[column].hourly:
+        chosen = np.random.default_rng(seed).random(len(rows)) < other_hours
+        return rows[(label == 1) | (chosen & (label == 0))]
+    labelled = rows[~np.isnan(label)]
+    newest: dict[str, int] = {}
+    for source in np.unique(examples.source[labelled]):
+        newest[source] = int(examples.snapshot[labelled][examples.source[labelled] == source].max())
+    last = np.array([newest[source] for source in examples.source[labelled]], np.int64)
+    return labelled[examples.snapshot[labelled] == last]
+
+
+def _each_condition(
+    examples: Examples, train: Rows, test: Rows, fit: Callable[[Array, Array], Scored]
+) -> NDArray[np.float32]:
+    """A fit for every source and condition that has both labels, asked about the labelled test rows."""
+    told = np.full((len(test), len(CONDITIONS)), np.nan, np.float32)
+    for source in np.unique(examples.source[test]):
+        of_source = train[examples.source[train] == source]
+        asked = np.flatnonzero(examples.source[test] == source)
+        for column in range(len(CONDITIONS)):
+            rows = training_rows(examples, of_source, column, seed=0)
+            label = examples.labels[rows, column]
+            if 0 < label.sum() < len(label):
+                score = fit(features_of(examples, rows), label)
+                counted = asked[~np.isnan(examples.labels[test[asked], column])]
+                told[counted, column] = score(features_of(examples, test[counted]))
+    return told
+
+
+def features_of(examples: Examples, rows: Rows) -> NDArray[np.float32]:
+    """`hand_features` of these rows, and how old the newest measurement is."""
+    age_h = examples.age_h[rows, SLOTS.index("vitals")]
+    return np.concatenate([hand_features(examples, rows), age_h[:, None]], axis=1)
+
+
+def gradient_boosting(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
+    """Histogram gradient boosting on the hand features."""
+    return _each_condition(examples, train, test, boosted)
+
+
+def logistic_regression(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
+    """Additive logistic regression on the hand features."""
+    return _each_condition(examples, train, test, additive)
+
+
+def news2(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
+    """NEWS2 of the newest vitals of the last day, as a score of every condition that any data will do for; nothing
+    measured is 0."""
+    fresh = (examples.last_mask[test] > 0) & (examples.last_age_h[test] <= 24)
+    vital = [index for index, signal in enumerate(SIGNALS) if signal.kind == "vital"]
+    told = [
+        news2_score({SIGNALS[index].name: float(values[index]) for index in vital if known[index]}) or 0
+        for values, known in zip(examples.last[test], fresh, strict=True)
+    ]
+    return _rule(np.array(told, np.float32))
+
+
+def qsofa(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
+    """qSOFA (Singer et al. 2016): breathing 22 or faster, systolic 100 or lower, GCS under 15; a point each."""
+    points = np.zeros(len(test), np.float32)
+    for name, met in (
+        ("respiratory_rate", lambda value: value >= 22),
+        ("systolic", lambda value: value <= 100),
+        ("gcs", lambda value: value < 15),
+    ):
+        at = by_name[name]
+        points += (examples.last_mask[test, at] > 0) & met(examples.last[test, at])
+    return _rule(points)
+
+
+def _rule(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.stack([np.full_like(points, np.nan) if one.needs else points for one in CONDITIONS], axis=1)
+
+
+PEERS = {
+    "gradient-boosting": gradient_boosting,
+    "logistic-regression": logistic_regression,
+    "news2": news2,
+    "qsofa": qsofa,
+}
+"""Every peer, by the name it has in reports."""
