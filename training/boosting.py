@@ -20,6 +20,8 @@ from training.peers import training_rows
 
 Rows = NDArray[np.int64]
 FOLDS = 3
+BAGS = 3
+"""Fits whose mean is served, each with another choice of features at its splits."""
 FEWEST = 300
 """Fewer labelled rows than this make no trees."""
 
@@ -55,35 +57,47 @@ def fit_boosting(
         features = hand_features(examples, learned)
         for number, trees in enumerate(inner):
             rest = fold[learned] != number
-            _fit(trees, place, features[rest], label[rest], seed + number)
-        _fit(served, place, features, label, seed)
+            _fit(trees, place, features[rest], label[rest], [seed + number])
+        _fit(served, place, features, label, [seed + FOLDS + bag for bag in range(BAGS)])
     return Learning(inner, fold)
 
 
 def _fit(
-    trees: BoostedTrees, place: int, features: NDArray[np.floating], label: NDArray[np.floating], seed: int
+    trees: BoostedTrees, place: int, features: NDArray[np.floating], label: NDArray[np.floating], seeds: Sequence[int]
 ) -> None:
+    """The mean log odds of one fit a seed, each with its share of the trees."""
     common = np.flatnonzero(np.isfinite(features).mean(0) > RARE)
-    fitted = HistGradientBoostingClassifier(
-        learning_rate=0.05,
-        max_iter=trees.threshold.shape[1],
-        max_depth=DEPTH,
-        max_leaf_nodes=None,
-        min_samples_leaf=20,
-        l2_regularization=5.0,
-        max_features=0.1,
-        early_stopping=False,
-        random_state=seed,
-    ).fit(features[:, common], label)
-    compile_trees(fitted, common, trees, place)
+    for number, seed in enumerate(seeds):
+        fitted = HistGradientBoostingClassifier(
+            learning_rate=0.05,
+            max_iter=trees.threshold.shape[1] // BAGS,
+            max_depth=DEPTH,
+            max_leaf_nodes=None,
+            min_samples_leaf=20,
+            l2_regularization=5.0,
+            max_features=0.1,
+            early_stopping=False,
+            random_state=seed,
+        ).fit(features[:, common], label)
+        compile_trees(fitted, common, trees, place, number, 1 / len(seeds))
 
 
-def compile_trees(fitted: HistGradientBoostingClassifier, common: Rows, trees: BoostedTrees, place: int) -> None:
-    """A fit on the features `common` into the trees' condition `place`; the fit's own format is scikit-learn's."""
+def compile_trees(
+    fitted: HistGradientBoostingClassifier,
+    common: Rows,
+    trees: BoostedTrees,
+    place: int,
+    bag: int = 0,
+    weight: float = 1.0,
+) -> None:
+    """A fit on the features `common` into condition `place`, after those of earlier bags; its log odds times `weight`
+    are added. The fit's own format is scikit-learn's."""
     feature = trees.feature.view(*trees.threshold.shape)
-    trees.start[place] = float(np.ravel(fitted._baseline_prediction)[0])
-    for number, (tree,) in enumerate(fitted._predictors):
+    trees.start[place] += weight * float(np.ravel(fitted._baseline_prediction)[0])
+    first = bag * len(fitted._predictors)
+    for number, (tree,) in enumerate(fitted._predictors, first):
         _place(tree.nodes, common, feature[place, number], trees, (place, number))
+    trees.leaf[place, first : first + len(fitted._predictors)] *= weight
 
 
 def _place(nodes: NDArray[np.void], common: Rows, feature: Tensor, trees: BoostedTrees, at: tuple[int, int]) -> None:

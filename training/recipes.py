@@ -35,7 +35,7 @@ class Recipe:
     boosted: tuple[str, ...] = ()
     """Conditions whose log odds by boosted trees the vitals encoder knows."""
     trees: int = 0
-    """Trees of each of them."""
+    """Trees of each of them, shared among its fits (`boosting.BAGS`)."""
     train_share: float = 0.70
     validation_share: float = 0.15
     bootstraps: int = 50
@@ -57,15 +57,15 @@ def reference() -> Recipe:
         batch=64,
         learning_rate=3e-4,
         weight_decay=0.05,
-        epochs=4,
-        patience=4,
+        epochs=2,
+        patience=2,
         cosine=True,
         average=0.99,
         dropout=0.3,
         drop_signals=0.5,
         snapshots=0.3,
         boosted=("in-hospital-mortality", "sepsis-6h"),
-        trees=200,
+        trees=600,
         plain_scans=0.05,
         train_share=0.75,
         validation_share=0.10,

@@ -50,11 +50,11 @@ def test_compiled_trees_answer_as_scikit_learns_do():
 
 def test_a_patient_is_told_of_by_trees_that_never_saw_it(examples, few):
     rows = np.arange(len(examples.labels))
-    told = fit_boosting(BoostedTrees(2, 5), CONDITIONS, examples, rows, 0, lambda line: None)
+    told = fit_boosting(BoostedTrees(2, 15), CONDITIONS, examples, rows, 0, lambda line: None)
     spoilt = build(stays())
     mine = told.fold == 0
     spoilt.labels[mine] = 1 - spoilt.labels[mine]
-    again = fit_boosting(BoostedTrees(2, 5), CONDITIONS, spoilt, rows, 0, lambda line: None)
+    again = fit_boosting(BoostedTrees(2, 15), CONDITIONS, spoilt, rows, 0, lambda line: None)
     asked = _tensors(hand_features(examples, np.flatnonzero(mine)))
     assert torch.equal(told.trees[0](*asked), again.trees[0](*asked))
     assert not torch.equal(told.trees[1](*asked), again.trees[1](*asked))
@@ -63,13 +63,13 @@ def test_a_patient_is_told_of_by_trees_that_never_saw_it(examples, few):
 
 
 def test_without_enough_labels_trees_say_nothing(examples):
-    trees = BoostedTrees(2, 5)
+    trees = BoostedTrees(2, 15)
     fit_boosting(trees, CONDITIONS, examples, np.arange(40), 0, lambda line: None)
     assert not trees(*_tensors(hand_features(examples, np.arange(4)))).any()
 
 
 def test_a_run_with_trees_learns(examples, few):
-    recipe = Recipe("trees", epochs=2, bootstraps=1, width=16, boosted=CONDITIONS, trees=10, other_hours=1.0)
+    recipe = Recipe("trees", epochs=2, bootstraps=1, width=16, boosted=CONDITIONS, trees=30, other_hours=1.0)
     patient = np.arange(len(examples.labels)) // HOURS
     sides = [np.flatnonzero((patient >= low) & (patient < high)) for low, high in ((0, 36), (36, 48), (48, 60))]
     lines = []
