@@ -10,6 +10,7 @@ from kafka.structs import OffsetAndMetadata
 
 from streaming.blobs import BlobStore
 from streaming.errors import Unavailable
+from streaming.topics import BOOTSTRAP_TIMEOUT_MS
 
 RETRIED = "dead-letters-retried"
 LARGEST_BYTES = 64 << 20
@@ -73,6 +74,7 @@ def retry(bootstrap: str, prefix: str, blobs: BlobStore, reason: str | None) -> 
     try:
         producer = KafkaProducer(
             bootstrap_servers=bootstrap.split(","),
+            bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
             acks="all",
             max_request_size=LARGEST_BYTES,
             request_timeout_ms=30_000,
@@ -136,6 +138,7 @@ class _consumer:
     def __init__(self, bootstrap: str, group: str | None, idle_s: float | None) -> None:
         self._arguments = {
             "bootstrap_servers": bootstrap.split(","),
+            "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
             "group_id": group,
             "enable_auto_commit": False,
             "consumer_timeout_ms": float("inf") if idle_s is None else int(idle_s * 1000),

@@ -13,6 +13,7 @@ from kafka.errors import KafkaError
 
 from streaming.errors import Unavailable
 from streaming.messages import Alert
+from streaming.topics import BOOTSTRAP_TIMEOUT_MS
 
 REMEMBERED = 100_000
 Start = Literal["beginning", "latest"]
@@ -26,6 +27,7 @@ class AlertSubscriber:
         try:
             self._consumer = KafkaConsumer(
                 bootstrap_servers=bootstrap.split(","),
+                bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
                 enable_auto_commit=False,
                 consumer_timeout_ms=int(idle_s * 1000) if idle_s else float("inf"),
             )

@@ -26,6 +26,9 @@ class Topic:
     about: str
 
 
+BOOTSTRAP_TIMEOUT_MS = 5_000
+"""A command that finds no Kafka says so within this; kafka-python's own half a minute looks like a hang."""
+
 TOPICS = (
     Topic("scans", {"max.message.bytes": _LARGE, "retention.ms": str(7 * DAY_MS)}, "DICOM instances, or claim checks"),
     Topic("notes", {"max.message.bytes": _LARGE, "retention.ms": str(30 * DAY_MS)}, "clinical notes"),
@@ -138,7 +141,9 @@ class _admin:
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
         try:
             self._client = KafkaAdminClient(
-                bootstrap_servers=self._bootstrap.split(","), request_timeout_ms=15_000, bootstrap_timeout_ms=3_000
+                bootstrap_servers=self._bootstrap.split(","),
+                request_timeout_ms=15_000,
+                bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
             )
         except (KafkaError, OSError, ValueError) as error:
             raise Unavailable(f"Kafka at {self._bootstrap} does not answer ({type(error).__name__})") from error
