@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from training.bootstrap import ROUNDS
 from training.cohort import folds, split
 from training.dataset import Examples
+from training.documents import Views
 from training.figures import of_task
 from training.loop import Trained, predict, train
 from training.predictions import collect
@@ -45,8 +46,12 @@ def out_of_fold(
     seed: int = 1,
     peers: Mapping[str, Peer] | None = None,
     keep: bool = False,
+    seen: Views | None = None,
 ) -> OutOfFold:
-    """The recipe, and each peer, trained `count` times on all but one fold of patients and asked about that fold."""
+    """The recipe, and each peer, trained `count` times on all but one fold of patients and asked about that fold.
+
+    `seen` are the pictures' views, so that the trunk need not look at every picture again in every fold.
+    """
     peers = peers or {}
     shape = examples.labels.shape
     probability = {name: np.full(shape, np.nan, np.float32) for name in (MODEL, *peers)}
@@ -60,8 +65,8 @@ def out_of_fold(
         report(f"fold {number + 1}/{count}: {MODEL}")
         train_rows, validation_rows, _ = split(examples.group[rest], 1 - inner, inner, seed)
         told = replace(recipe, seed=recipe.seed + number)
-        trained = train(examples, rest[train_rows], rest[validation_rows], told, report)
-        probability[MODEL][test] = predict(trained, examples, test)
+        trained = train(examples, rest[train_rows], rest[validation_rows], told, report, seen=seen)
+        probability[MODEL][test] = predict(trained, examples, test, seen)
         if keep:
             kept.append(trained)
     return OutOfFold(probability, fold, kept)

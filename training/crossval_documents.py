@@ -1,15 +1,21 @@
-"""Cross-validation of the scan encoder on LUNA16: `python -m training.crossval_documents --root DIR --json OUT`.
+"""Cross-validation where documents count: `python -m training.crossval_documents DATASET --root DIR --json OUT`.
 
-Two protocols, both with every epoch count and rate fixed beforehand, so that no test row chooses anything: the data
-set's own split (trained on train and val; patients may cross it), and five folds of blocks of LUNA16's candidates' list
-(whole scans, but for the one on each block's border). Rotated copies of nodules are not read at all. Peers on the same
-rows: logistic regression and gradient boosting on the pooled ImageNet features of the same trunk.
+eicu, covid: the fused model, the same model with all but one modality taken away, and the peers that read documents
+(`document_peers.py`), on five folds of patients. covid-unmasked leaves in the notes the words that tell the outcome.
+COVID's pictures are measured on whatever their licence, and enter no weights that are given away.
+
+luna16: the scan encoder under a linear head, by two protocols: the data set's own split (trained on train and val;
+patients may cross it), and five folds of blocks of LUNA16's candidates' list (whole scans, but for the one on each
+block's border). Epochs and rate were fixed beforehand, so no test row chooses anything; rotated copies of nodules are not
+read at all. Peers: logistic regression and gradient boosting on the pooled ImageNet features of the same trunk.
 """
 
 import argparse
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,12 +28,18 @@ from torch import nn
 
 from models.conditions import NAMES
 from models.vision import ScanEncoder
+from models.window import MODALITIES, SLOTS
 from training import imagenet
 from training.cohort import folds
+from training.crossval import MODEL, judge, out_of_fold
 from training.dataset import Examples, build
+from training.document_peers import document_peers
 from training.documents import Views, learn_scans, scan_tokens, views
+from training.loop import predict
 from training.metrics import evaluate
-from training.sources import luna16
+from training.recipes import reference
+from training.sources import covid, eicu, luna16
+from training.stays import Stay
 
 Rows = NDArray[np.int64]
 Report = Callable[[str], None]
@@ -68,7 +80,26 @@ def peer_logits(examples: Examples, seen: Views, train: Rows) -> Mapping[str, Ca
     }
 
 
-def cross_validate(examples: Examples, seen: Views, own_test: NDArray[np.bool_], report: Report) -> dict[str, Any]:
+def cross_validate_stays(examples: Examples, seen: Views, report: Report) -> dict[str, Any]:
+    """`crossval.judge` of the fused model, of what it says by one modality alone, and of the peers."""
+    found = out_of_fold(
+        examples, reference(), report, count=FOLDS, seed=SEED, peers=document_peers(seen), keep=True, seen=seen
+    )
+    probability = dict(found.probability)
+    for name in MODALITIES:
+        present = examples.present * np.array([slot == name for slot in SLOTS], np.float32)
+        if present.any():
+            alone, told = replace(examples, present=present), np.full_like(probability[MODEL], np.nan)
+            for number, trained in enumerate(found.trained):
+                rows = np.flatnonzero(found.fold == number)
+                told[rows] = predict(trained, alone, rows, seen)
+            probability[f"model_{name}_only"] = told
+    return judge(examples, replace(found, probability=probability))
+
+
+def cross_validate_scans(
+    examples: Examples, seen: Views, own_test: NDArray[np.bool_], report: Report
+) -> dict[str, Any]:
     """`{protocol: {model or peer: metrics}}`."""
     column = NAMES.index(luna16.CONDITION)
     label = examples.labels[:, column]
@@ -96,12 +127,34 @@ def cross_validate(examples: Examples, seen: Views, own_test: NDArray[np.bool_],
     return found
 
 
+def _views(examples: Examples, kept: Path | None) -> Views:
+    if kept and kept.exists():
+        with np.load(kept) as arrays:
+            return Views(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["small"]))
+    trunk = ScanEncoder().trunk
+    if len(examples.pictures):
+        imagenet.load_trunk(trunk)
+    seen = views(trunk, examples.pictures)
+    if kept:
+        np.savez(kept, features=seen.features.numpy(), small=seen.small.numpy())
+    return seen
+
+
+STAYS: dict[str, Callable[[Path], Iterator[Stay]]] = {
+    "eicu": eicu.read,
+    "covid": partial(covid.read, open_only=False),
+    "covid-unmasked": partial(covid.read, open_only=False, masked=False),
+    "luna16": luna16.read,
+}
+
+
 def main() -> None:
     """Reads, trains, measures, writes JSON."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--root", type=Path, required=True, help="folder of luna16_patches")
+    arguments.add_argument("dataset", choices=STAYS)
+    arguments.add_argument("--root", type=Path, required=True, help="the data set's folder")
     arguments.add_argument("--json", type=Path, required=True)
-    arguments.add_argument("--views", type=Path, help="a file that keeps the trunk's features between runs")
+    arguments.add_argument("--views", type=Path, help="a file that keeps what the trunk makes of pictures between runs")
     given = arguments.parse_args()
     torch.set_num_threads(1)
 
@@ -109,24 +162,19 @@ def main() -> None:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
-    stays = list(luna16.read(given.root))
-    own_test = np.array([luna16.split_of(stay.patient) == "test" for stay in stays])
+    stays = list(STAYS[given.dataset](given.root))
     examples = build(stays)
-    encoder = ScanEncoder()
-    imagenet.load_trunk(encoder.trunk)
-    if given.views and given.views.exists():
-        with np.load(given.views) as kept:
-            seen = Views(torch.from_numpy(kept["features"]), torch.from_numpy(kept["small"]))
+    seen = _views(examples, given.views)
+    if given.dataset == "luna16":
+        own_test = np.array([luna16.split_of(stay.patient) == "test" for stay in stays])
+        told = cross_validate_scans(examples, seen, own_test, report)
     else:
-        seen = views(encoder.trunk, examples.pictures)
-        if given.views:
-            np.savez(given.views, features=seen.features.numpy(), small=seen.small.numpy())
+        told = cross_validate_stays(examples, seen, report)
     found = {
-        "data": "luna16",
-        "condition": luna16.CONDITION,
+        "data": given.dataset,
         "folds": FOLDS,
         "seed": SEED,
-        "tasks": cross_validate(examples, seen, own_test, report),
+        "tasks": told,
         "versions": {name: version(name) for name in ("torch", "scikit-learn", "numpy")}
         | {"python": platform.python_version()},
     }

@@ -23,6 +23,8 @@ Rows = NDArray[np.int64]
 Report = Callable[[str], None]
 
 AT_ONCE = 128
+FEWEST = 32
+"""Fewer rows than this are no lesson: the encoder stays as it was drawn."""
 _CT = KINDS.index("CT")
 
 
@@ -65,8 +67,9 @@ def learn_scans(
     CT pictures are turned and mirrored, others mirrored only; all are moved, brightened and darkened a little.
     """
     rows = rows[(examples.picture_at[rows] >= 0) & ~np.isnan(targets[rows]).all(1)]
-    if len(rows) < batch:
+    if len(rows) < FEWEST:
         return None
+    batch = min(batch, len(rows) // 4)
     head = nn.Linear(encoder.norm.normalized_shape[0], targets.shape[1])
     kinds = torch.from_numpy(examples.kinds)
     rng = np.random.default_rng(seed)
@@ -106,8 +109,9 @@ def learn_notes(
     Returns the head [D] -> [C] that it learned under; None where too few rows have both.
     """
     rows = rows[(examples.note_at[rows] >= 0).any(1) & ~np.isnan(targets[rows]).all(1)]
-    if len(rows) < batch:
+    if len(rows) < FEWEST:
         return None
+    batch = min(batch, len(rows) // 4)
     head = nn.Linear(encoder.norm.normalized_shape[0], targets.shape[1])
     held = torch.from_numpy(ids)
     rng = np.random.default_rng(seed)

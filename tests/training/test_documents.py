@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -9,10 +11,11 @@ from models.tokens import tokenize
 from models.vision import FEATURES, ScanEncoder, shrunk
 from training import lsa
 from training.dataset import build
-from training.documents import Views, learn_scans, note_tokens, scan_tokens, views
+from training.documents import Views, learn_notes, learn_scans, note_tokens, scan_tokens, views
 from training.export import _onnx
 from training.loop import make_tokenizer
-from training.stays import EPOCH_MS, Picture, Stay
+from training.note_teacher import soft_labels
+from training.stays import EPOCH_MS, Picture, Stay, note_event
 
 TEXTS = ["septic shock, on pressors", "no acute distress", "septic shock and renal failure", "well, no distress"] * 5
 
@@ -120,3 +123,38 @@ def test_short_and_long_notes_apart_give_the_encoders_own_answer():
 
 def test_no_notes_give_no_tokens():
     assert note_tokens(NoteEncoder(50), np.zeros((0, 16, 16), np.int64)).shape == (0, 64)
+
+
+def _noted(count=400):
+    rng = np.random.default_rng(5)
+    for number in range(count):
+        ill = rng.random() < 0.3
+        text = f"{'septic shock' if ill else 'no distress'} ward {number % 7}"
+        label = {"in-hospital-mortality": float(ill)}
+        yield Stay(f"p{number}", f"p{number}", "test", [note_event(f"p{number}", 0, EPOCH_MS, text)], label, [EPOCH_MS])
+
+
+def test_teachers_of_notes_look_at_no_row_but_the_training_rows():
+    examples = build(_noted())
+    train = np.arange(320)
+    labels = examples.labels.copy()
+    labels[320:] = 1 - labels[320:]
+    told = soft_labels(examples, train, 0)
+    np.testing.assert_array_equal(told, soft_labels(replace(examples, labels=labels), train, 0))
+    assert np.isnan(told[320:]).all()
+    ill = examples.labels[train, 0] == 1
+    assert told[train, 0][ill].min() > told[train, 0][~ill].max()
+
+
+def test_a_note_encoder_learns_what_its_targets_say():
+    examples = build(_noted())
+    tokenizer = make_tokenizer(examples.texts, 200)
+    ids = examples.note_ids(tokenizer)
+    torch.manual_seed(0)
+    encoder = NoteEncoder(200)
+    lsa.fill(encoder.bag, ids)
+    head = learn_notes(encoder, examples, ids, np.arange(320), examples.labels, 0, lambda _: None)
+    with torch.inference_mode():
+        told = head(note_tokens(encoder, ids))[examples.note_at[320:, 0], 0].numpy()
+    label = examples.labels[320:, 0]
+    assert told[label == 1].min() > told[label == 0].max()

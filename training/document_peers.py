@@ -1,0 +1,112 @@
+"""Peers that read documents, on the same splits as the model: logistic regression on the words of notes, on the pooled
+ImageNet features of scans, and late fusion, which joins these two and the vitals' logistic regression.
+
+Late fusion weighs its members by a logistic regression of their log odds on the training rows, each member's told by
+fits that never saw the patient; a row without a modality has no opinion of it (0) and a flag that says so.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.conditions import CONDITIONS
+from models.window import SLOTS
+from training.cohort import folds
+from training.dataset import Examples
+from training.documents import Views
+from training.hand import additive
+from training.note_teacher import note_logits
+from training.peers import features_of, training_rows
+
+Rows = NDArray[np.int64]
+Member = Callable[[Examples, Rows, Rows, int], NDArray[np.floating]]
+"""(examples, training rows, asked rows, condition's column) -> [asked] log odds."""
+INNER_FOLDS = 4
+
+
+def vitals_odds(examples: Examples, train: Rows, asked: Rows, column: int) -> NDArray[np.floating]:
+    """Additive logistic regression on the hand features."""
+    told = additive(features_of(examples, train), examples.labels[train, column])(features_of(examples, asked))
+    kept = np.clip(told, 1e-5, 1 - 1e-5)
+    return np.log(kept / (1 - kept))
+
+
+def scan_odds(seen: Views) -> Member:
+    """Ridge-penalised logistic regression on the trunk's features."""
+
+    def odds(examples: Examples, train: Rows, asked: Rows, column: int) -> NDArray[np.floating]:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        features = seen.features.numpy()
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=2000))
+        model.fit(features[examples.picture_at[train]], examples.labels[train, column])
+        return model.decision_function(features[examples.picture_at[asked]])
+
+    return odds
+
+
+def document_peers(seen: Views) -> dict[str, Callable[[Examples, Rows, Rows], NDArray[np.float32]]]:
+    """`notes_logistic`, `scans_logistic` and `late_fusion`, as `crossval.py` calls them."""
+    members: dict[str, Member] = {"vitals": vitals_odds, "notes": note_logits, "scans": scan_odds(seen)}
+
+    def one(name: str) -> Callable[[Examples, Rows, Rows], NDArray[np.float32]]:
+        def peer(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
+            return _each(
+                examples,
+                train,
+                test,
+                lambda rows, asked, column: _opinion(members[name], name, examples, rows, asked, column)[:, 0],
+            )
+
+        return peer
+
+    def late_fusion(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
+        def fit(rows: Rows, asked: Rows, column: int) -> NDArray[np.floating]:
+            from sklearn.linear_model import LogisticRegression
+
+            label = examples.labels[rows, column]
+            held, told = [], []
+            for name, member in members.items():
+                inside = np.zeros((len(rows), 2))
+                for rest, left in folds(examples.group[rows], INNER_FOLDS, 0):
+                    inside[left] = _opinion(member, name, examples, rows[rest], rows[left], column)
+                held.append(inside)
+                told.append(_opinion(member, name, examples, rows, asked, column))
+            joined = LogisticRegression(max_iter=1000).fit(np.concatenate(held, 1), label)
+            return joined.decision_function(np.concatenate(told, 1))
+
+        return _each(examples, train, test, fit)
+
+    return {"notes_logistic": one("notes"), "scans_logistic": one("scans"), "late_fusion": late_fusion}
+
+
+def _opinion(
+    member: Member, name: str, examples: Examples, rows: Rows, asked: Rows, column: int
+) -> NDArray[np.floating]:
+    """[asked, 2] log odds and whether there is an opinion at all."""
+    slot = SLOTS.index(name)
+    known, wanted = rows[examples.present[rows, slot] > 0], np.flatnonzero(examples.present[asked, slot] > 0)
+    told = np.zeros((len(asked), 2))
+    label = examples.labels[known, column]
+    if len(wanted) and 0 < label.sum() < len(label):
+        told[wanted, 0], told[wanted, 1] = member(examples, known, asked[wanted], column), 1.0
+    return told
+
+
+def _each(
+    examples: Examples, train: Rows, test: Rows, fit: Callable[[Rows, Rows, int], NDArray[np.floating]]
+) -> NDArray[np.float32]:
+    """[test, C] probabilities of every source and condition that is labelled but not by the hour, NaN elsewhere."""
+    told = np.full((len(test), len(CONDITIONS)), np.nan, np.float32)
+    for source in np.unique(examples.source[test]):
+        of_source = train[examples.source[train] == source]
+        for column, condition in enumerate(CONDITIONS):
+            rows = training_rows(examples, of_source, column, seed=0)
+            label = examples.labels[rows, column]
+            asked = np.flatnonzero((examples.source[test] == source) & ~np.isnan(examples.labels[test, column]))
+            if not condition.hourly and len(asked) and 0 < label.sum() < len(label):
+                told[asked, column] = 1 / (1 + np.exp(-fit(rows, test[asked], column)))
+    return told
