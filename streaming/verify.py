@@ -171,9 +171,8 @@ def _check_scores(
             if difference > TOLERANCE:
                 verdict.wrong(f"risk {body['id'][:12]}: differs from the recomputed score by {difference:.2g}")
             sets = predictor.card.conformal
-            if (
-                sets is not None
-            ):  # from the recorded probability: at a cut the recomputed one may fall to the other side
+            if sets is not None:
+                # from the recorded probability: at a cut the recomputed one may fall to the other side
                 abstaining = conformal.abstains(sets.contains(told)).tolist()
                 if abstaining != [one.get("abstains", False) for one in body["scores"]]:
                     verdict.wrong(f"risk {body['id'][:12]}: abstains otherwise than its probability and the card say")
