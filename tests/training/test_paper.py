@@ -15,7 +15,7 @@ def paper(data_root, tmp_path_factory):
     said = []
     folder = tmp_path_factory.mktemp("paper")
     recipe = replace(RECIPES["paper"](), epochs=1, bootstraps=5)
-    size = replace(QUICK, stays=24, damaged=12)
+    size = replace(QUICK, stays=40, damaged=40)
     made = Paper(data_root, folder / "work", folder / "out", recipe, ("covid",), size, 1, said.append)
     run(made, ("crossval", "robustness", "report"))  # the studies train a dozen more models: minutes
     return made, said
@@ -25,7 +25,7 @@ def test_every_stage_ends_in_one_json_and_one_page(paper):
     made, _ = paper
     body = orjson.loads((made.out / "paper.json").read_bytes())
     task = body["tasks"]["covid.critical-course"]
-    assert task["n"] == 24 and {"value", "low", "high"} == set(task["auroc"])
+    assert task["n"] == 40 and {"value", "low", "high"} == set(task["auroc"])
     assert "gradient-boosting" in task["peers"]
     assert {"none", "only/scans", "missing/notes/0.9"} <= set(body["robustness"]["covid.critical-course"])
     page = (made.out / "paper.html").read_text()
