@@ -63,9 +63,10 @@ def draws(
         if not 0 < positive.sum() < weight.sum():
             continue
         told = _ranking(weight[order], ranked, ends)
-        told["brier"] = float(np.average((probability - label) ** 2, weights=weight))
-        gap = np.bincount(bins, weight * (label - probability), BINS)
-        told["ece"] = float(np.abs(gap).sum() / weight.sum())
+        if probability.max() <= 1:  # a rule's points are no probabilities
+            told["brier"] = float(np.average((probability - label) ** 2, weights=weight))
+            gap = np.bincount(bins, weight * (label - probability), BINS)
+            told["ece"] = float(np.abs(gap).sum() / weight.sum())
         if score1_called is not None:
             told |= _calls(positive, weight, score1_called)
         if gains is not None:

@@ -96,3 +96,10 @@ def test_a_folds_threshold_is_chosen_on_the_other_folds():
     np.testing.assert_array_equal(
         called[fold == 0], score[fold == 0] >= best_threshold(score[fold == 1], rest, "score1")
     )
+
+
+def test_points_of_a_rule_are_ranked_but_not_judged_as_probabilities():
+    judged, score = _rows()
+    found = draws(judged, np.round(score * 10), rounds=2)
+    assert "auroc" in found
+    assert not {"brier", "ece"} & set(found)
