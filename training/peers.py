@@ -53,7 +53,10 @@ def _each_condition(
             if 0 < label.sum() < len(label):
                 score = fit(features_of(examples, rows), label)
                 counted = asked[~np.isnan(examples.labels[test[asked], column])]
-                told[counted, column] = score(features_of(examples, test[counted]))
+                found = score(features_of(examples, test[counted]))
+                if CONDITIONS[column].hourly:  # back to the share of hours there is, from the one it learned from
+                    found = found * OTHER_HOURS / (found * OTHER_HOURS + 1 - found)
+                told[counted, column] = found
     return told
 
 

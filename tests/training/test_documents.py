@@ -153,7 +153,7 @@ def test_a_note_encoder_learns_what_its_targets_say():
     torch.manual_seed(0)
     encoder = NoteEncoder(200)
     lsa.fill(encoder.bag, ids)
-    head = learn_notes(encoder, examples, ids, np.arange(320), examples.labels, 0, lambda _: None)
+    head = learn_notes(encoder, examples, ids, np.arange(320), examples.labels, 0, lambda _: None, epochs=12)
     with torch.inference_mode():
         told = head(note_tokens(encoder, ids))[examples.note_at[320:, 0], 0].numpy()
     label = examples.labels[320:, 0]
