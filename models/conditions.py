@@ -31,4 +31,6 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition("lung-nodule", needs=frozenset({"CT"})),
 )
 
+BY_NAME = {condition.name: condition for condition in CONDITIONS}
+
 NAMES: tuple[str, ...] = tuple(condition.name for condition in CONDITIONS)

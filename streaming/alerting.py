@@ -7,12 +7,13 @@ data alone (`may_page` false) changes nothing: late data joins history and never
 A score that abstains (its prediction set is not one outcome) neither raises nor escalates: a level is reached only by
 a score that can tell. A level that already stands stays, and clears, by the probability as ever, so that no episode
 hangs on scores that cannot tell; the reason of a clearing then says so.
+An episode of a condition that is not asked any more (its scans have left history, say) ends and says so.
 Owns levels, ids and reasons; leaves their publication to `reports.py`.
 """
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -159,7 +160,14 @@ def decide(policy: Policy, state: PolicyState, scored: Scored) -> tuple[PolicySt
             episodes[condition] = episode
         if decision is not None:
             decisions.append(decision)
-    return PolicyState(episodes), tuple(decisions)
+    ended, endings = _end(
+        PolicyState(episodes),
+        scored.site,
+        scored.patient,
+        scored.probabilities,
+        "it is not asked of this patient any more",
+    )
+    return ended, (*decisions, *endings)
 
 
 def _step(
@@ -222,15 +230,21 @@ def merged(state: PolicyState, site: str, patient: str) -> tuple[PolicyState, tu
 
     No refractory time follows, since nothing got better: after the undo of the merge the patient may raise at once.
     """
+    return _end(state, site, patient, (), "the patient was merged into another, who is scored instead")
+
+
+def _end(
+    state: PolicyState, site: str, patient: str, scored: Collection[str], why: str
+) -> tuple[PolicyState, tuple[Decision, ...]]:
+    """Clears the episodes of conditions that have no score, without refractory time: nothing got better."""
     episodes = dict(state.episodes)
     decisions = []
     for condition, held in state.episodes.items():
-        if held.level == "none" or condition == SILENCE:
+        if held.level == "none" or condition == SILENCE or condition in scored:
             continue
         ended = Episode("none", held.origin, held.revision + 1)
         episodes[condition] = ended
-        reason = f"{condition}: the patient was merged into another, who is scored instead"
-        decisions.append(_unscored(site, patient, condition, ended, "cleared", reason))
+        decisions.append(_unscored(site, patient, condition, ended, "cleared", f"{condition}: {why}"))
     return (PolicyState(episodes) if decisions else state), tuple(decisions)
 
 

@@ -59,7 +59,11 @@ def for_policy(update: Update, score: Scored, card: Card, site: str) -> alerting
         position=update.trigger.position,
         event_ms=update.state.newest_event_ms,
         may_page=may_page(update, score),
-        probabilities=dict(zip(card.conditions, score.probability.tolist(), strict=True)),
+        probabilities={
+            name: probability
+            for name, probability, asked in zip(card.conditions, score.probability.tolist(), score.asked, strict=True)
+            if asked
+        },
         abstains=frozenset(name for name, one in zip(card.conditions, score.abstains.tolist(), strict=True) if one),
     )
 
@@ -80,6 +84,8 @@ class Report:
         update, score, state = self.update, self.score, self.update.state
         conditions = []
         for row, name in enumerate(self.card.conditions if score is not None else ()):
+            if not score.asked[row]:
+                continue
             conditions.append(
                 {
                     "condition": name,
@@ -120,6 +126,7 @@ class Report:
         row = None
         if score is not None and decision.condition in self.card.conditions:
             row = self.card.conditions.index(decision.condition)
+            row = row if score.asked[row] else None
         modalities = self._modalities()
         body = {
             **_decided(decision, state, self.site),

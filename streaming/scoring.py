@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import conformal
+from models.conditions import BY_NAME
 from models.predictor import Predictor
 from models.signals import SIGNALS
 from models.window import MAX_NOTES, MAX_SERIES, MODALITIES, SLOTS, stack
@@ -46,6 +47,7 @@ class Scored:
     contribution: NDArray[np.float32]  # [C, M]
     contains: NDArray[np.bool_] | None  # [C, 2] of `conformal.OUTCOMES`; None: the artifact has no prediction sets
     abstains: NDArray[np.bool_]  # [C]
+    asked: NDArray[np.bool_]  # [C]; the other arrays say nothing of a condition that is not asked of this patient
     uses: dict[Modality, Use]
     news2: int | None
 
@@ -98,11 +100,17 @@ class Scorer:
                 contribution=fused.contribution[row],
                 contains=None if contains is None else contains[row],
                 abstains=abstains[row],
+                asked=self._asked(state),
                 uses=slot.uses,
                 news2=_news2(state, now),
             )
             for row, (state, now, slot) in enumerate(zip(states, as_of_ms, slots, strict=True))
         ]
+
+    def _asked(self, state: PatientState) -> NDArray[np.bool_]:
+        """Which conditions there is something to ask of: a lung nodule, say, only of a patient with a CT."""
+        kinds = {scan.modality for scan in state.scans.values() if scan.encoder == self.card.encoder_hashes["scans"]}
+        return np.array([BY_NAME[name].asked(kinds) for name in self.card.conditions])
 
     def _embed_vitals(self, states: list[PatientState]) -> None:
         encoder = self.card.encoder_hashes["vitals"]

@@ -160,21 +160,28 @@ def _check_scores(
     taken: dict[tuple[str, str], int] = defaultdict(int)
     covered: dict[tuple[str, str], int] = {}
     scorer = Scorer(predictor)
+    names = predictor.card.conditions
     rows: list[tuple[dict, PatientState]] = []
 
     def compare() -> None:
         scored = scorer.score(scorer.embed([state for _, state in rows]), [_ms(body["as_of"]) for body, _ in rows])
         for (body, _), score in zip(rows, scored, strict=True):
-            told = np.array([one["probability"] for one in body["scores"]])
-            difference = float(np.abs(told - score.probability).max())
+            told = {one["condition"]: one for one in body["scores"]}
+            if told.keys() != {name for name, asked in zip(names, score.asked, strict=True) if asked}:
+                verdict.wrong(f"risk {body['id'][:12]}: tells of other conditions than there is something to ask of")
+                continue
+            probability = score.probability.copy()
+            for row, name in enumerate(names):
+                probability[row] = told[name]["probability"] if name in told else probability[row]
+            difference = float(np.abs(probability - score.probability).max())
             verdict.largest_difference = max(verdict.largest_difference, difference)
             if difference > TOLERANCE:
                 verdict.wrong(f"risk {body['id'][:12]}: differs from the recomputed score by {difference:.2g}")
             sets = predictor.card.conformal
             if sets is not None:
                 # from the recorded probability: at a cut the recomputed one may fall to the other side
-                abstaining = conformal.abstains(sets.contains(told)).tolist()
-                if abstaining != [one.get("abstains", False) for one in body["scores"]]:
+                abstaining = dict(zip(names, conformal.abstains(sets.contains(probability)).tolist(), strict=True))
+                if any(abstaining[name] != one.get("abstains", False) for name, one in told.items()):
                     verdict.wrong(f"risk {body['id'][:12]}: abstains otherwise than its probability and the card say")
         rows.clear()
 

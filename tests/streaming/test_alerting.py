@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -161,3 +162,14 @@ def test_a_standing_level_stays_and_clears_by_the_probability_also_when_the_scor
     assert not none and not also_none
     state, (cleared,) = decide(POLICY, state, _abstaining(0.1, 140, 3))
     assert cleared.action == "cleared" and cleared.reason.endswith("cannot tell")
+
+
+def test_an_episode_ends_when_there_is_nothing_left_to_ask_it_of():
+    state, _ = decide(POLICY, PolicyState(), _scored(0.25))
+    gone = replace(_scored(0.25, 1, 1), probabilities={})
+    state, (cleared,) = decide(POLICY, state, gone)
+    assert (cleared.action, cleared.condition, cleared.probability) == ("cleared", "c", None)
+    assert "not asked" in cleared.reason
+    assert decide(POLICY, state, gone) == (state, ())
+    _, (again,) = decide(POLICY, state, _scored(0.25, 2, 2))
+    assert again.action == "raised"  # nothing had got better: no refractory time
