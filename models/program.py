@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from models.artifact import Artifact
+from models.fusion import Fusion
 from models.network import Architecture, Network
+from models.vitals import VitalsEncoder
 
 MOST_ROWS = 4096
 Module = TypeVar("Module", bound=nn.Module)
@@ -65,7 +67,8 @@ class _Rounded(nn.Module):
 def in_precision(network: Module, precision: str) -> Module:
     """A copy of a network or part whose linear and convolution layers run in `precision`.
 
-    All else, normalisation above all, stays fp32: casting the whole network would round raw values first, and bf16
+    The fusion stays fp32 whole: it costs next to nothing and its rounding errors go straight into the probabilities. All
+    else, normalisation above all, stays fp32 too: casting the whole network would round raw values first, and bf16
     cannot tell a pH of 7.35 from 7.36.
     """
     found = copy.deepcopy(network)
@@ -75,6 +78,8 @@ def in_precision(network: Module, precision: str) -> Module:
 
 
 def _round(module: nn.Module, dtype: torch.dtype) -> None:
+    if isinstance(module, Fusion | VitalsEncoder):
+        return
     for name, child in list(module.named_children()):
         if isinstance(child, nn.Linear | nn.Conv2d):
             setattr(module, name, _Rounded(child, dtype))

@@ -91,6 +91,7 @@ class NoteEncoder(nn.Module):
         self.words, self.sentences = _BiGRU(embedding, hidden), _BiGRU(2 * hidden, hidden)
         self.pool_words, self.pool_sentences = _Pool(2 * hidden), _Pool(2 * hidden)
         self.of_order, self.of_bag = nn.Linear(2 * hidden, width), nn.Linear(bag, width)
+        self.bag_scale = bag**0.5  # entries of the order of 1, as those of the recurrent path
         self.norm = nn.LayerNorm(width)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -101,6 +102,5 @@ class NoteEncoder(nn.Module):
         sentence_BSE = self.pool_words(self.words(x_NWE, mask_NW), mask_NW).view(-1, sentences, 2 * self.words.hidden)
         mask_BS = (ids[:, :, 0] > 0).float()
         ordered_BE = self.pool_sentences(self.sentences(sentence_BSE, mask_BS), mask_BS)
-        # times the root of its size: entries of the order of 1, as those of the recurrent path
-        bag_BG = self.bag(flat_NW, mask_NW, sentences) * self.of_bag.in_features**0.5
+        bag_BG = self.bag(flat_NW, mask_NW, sentences) * self.bag_scale
         return self.norm(self.of_order(self.dropout(ordered_BE)) + self.of_bag(self.dropout(bag_BG)))

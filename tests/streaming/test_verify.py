@@ -106,5 +106,5 @@ def test_a_record_that_abstains_otherwise_than_its_card_says_is_found(unsure):
 
 
 def test_an_artifact_without_sets_never_abstains(predictor):
-    body = messages.Risk.model_validate_json(_run(predictor)["risk"][0].value)
+    body = messages.Risk.model_validate_json(_run(_Cautious(predictor, None))["risk"][0].value)
     assert all(score.set is None and not score.abstains for score in body.scores)
