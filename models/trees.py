@@ -1,7 +1,6 @@
 """Boosted trees of depth three as tensors: one log odds a condition, from hand features of the window.
 
-They are fitted by gradient boosting (`training/boosting.py`) and enter the vitals encoder as features, after He et al.
-2014, "Practical lessons from predicting clicks on ads". Every node of every tree is asked at once, so that they
+They are fitted by gradient boosting (`training/boosting.py`). Every node of every tree is asked at once, so that they
 convert whole. Shapes: B rows, P figures a signal (`PER_SIGNAL`), V signals, G conditions, M trees, 7 nodes and 8
 leaves a tree in the order of a heap.
 """
