@@ -24,8 +24,10 @@ Rows = NDArray[np.int64]
 FOLDS = 3
 FEWEST = 300
 """Fewer labelled rows than this make no fits."""
-PENALTY = 250.0
+PENALTY = 300.0
 """On the regression's squared weights: thousands of inputs, few stays with the condition."""
+LATE = 2
+"""Last snapshots of a stay that are learned from: the one before the last is a second look at the same patient."""
 _ASKED_OF = ("last", "last_age_h", "last_mask", "figures")
 
 
@@ -52,7 +54,7 @@ def fit_odds(
     inner = [Odds(*vitals.odds.trees.threshold.shape[:2], INPUTS) for _ in range(FOLDS)]
     for place, condition in enumerate(conditions):
         column = NAMES.index(condition)
-        learned = training_rows(examples, rows, column, seed, other_hours=1.0)
+        learned = training_rows(examples, rows, column, seed, other_hours=1.0, late=LATE)
         label = examples.labels[learned, column]
         if len(learned) < FEWEST or not 0 < label.sum() < len(label):
             continue
@@ -78,7 +80,7 @@ def summarised(vitals: VitalsEncoder, examples: Examples, rows: Rows) -> NDArray
 
 def fit_additive(odds: Odds, place: int, told: NDArray[np.floating], label: NDArray[np.floating]) -> LogisticRegression:
     """The regression that the log odds of condition `place` now hold."""
-    fitted = LogisticRegression(C=1 / PENALTY, max_iter=100).fit(told, label)
+    fitted = LogisticRegression(C=1 / PENALTY, max_iter=300).fit(told, label)
     odds.weight[place] = torch.from_numpy(fitted.coef_[0])
     odds.bias[place] = float(fitted.intercept_[0])
     return fitted
