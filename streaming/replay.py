@@ -71,6 +71,9 @@ class Watch:
     covered: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
     early: dict[tuple[str, int, int], ConsumerRecord] = field(default_factory=dict)
     """Answers that came before the broker's confirmation of the event itself: kept until that comes."""
+    confirmed: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Per topic kind and partition the newest offset that the broker has confirmed to us."""
+    letters: set[tuple[str, int, int]] = field(default_factory=set)
 
     @property
     def outstanding(self) -> int:
@@ -80,6 +83,7 @@ class Watch:
         """An event that the broker has confirmed."""
         self.produced += 1
         self.by_kind[event.kind] += 1
+        self.confirmed[event.kind, partition] = max(offset, self.confirmed.get((event.kind, partition), -1))
         self.where[event.kind, partition, offset] = (event.patient, produced_ms)
         one = _Pending(partition, offset, produced_ms, fault)
         answer = self.early.pop((event.kind, partition, offset), None)
@@ -143,12 +147,19 @@ class Watch:
         headers = dict(record.headers)
         kind = headers["ww_topic"].decode()
         partition, offset = int(headers["ww_partition"]), int(headers["ww_offset"])
-        known = self.where.pop((kind, partition, offset), None)
-        if known is None:
-            self.early[kind, partition, offset] = record
+        place = (kind, partition, offset)
+        known = self.where.pop(place, None)
+        if place in self.letters:
             return
+        if known is None and offset > self.confirmed.get((kind, partition), -1):
+            self.early[place] = record
+            return
+        self.letters.add(place)
         self.dead_lettered += 1
         self.reasons[headers["ww_reason"].decode()] += 1
+        if known is None:
+            self.applied -= 1  # a later score of the patient came first, on another topic, and seemed to cover it
+            return
         waiting = self.pending[kind, known[0]]
         for one in waiting:
             if one.offset == offset and one.partition == partition:
