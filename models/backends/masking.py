@@ -1,5 +1,7 @@
 """What every backend's `fuse` shares: the rows for mask-out contributions, and logits to a `Fused`."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,28 +11,47 @@ from models.window import MODALITIES, SLOTS
 
 _OF_MODALITY = np.array([[slot == name for slot in SLOTS] for name in MODALITIES], np.float32)  # [M, S]
 
+Places = NDArray[np.intp]
 
-Masked = tuple[NDArray[np.intp], NDArray[np.intp]]
-"""Of each masked row: the row it was made from, and the modality that was masked in it."""
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """Of each masked row: the row it was made from, and the modality that was masked in it. Of each row with a single
+    modality: itself and that modality; with it masked nothing is left, which needs no row of its own.
+    """
+
+    row: Places
+    modality: Places
+    alone: Places
+    of_alone: Places
 
 
 def masked_rows(tokens: F32, present: F32, age_h: F32) -> tuple[F32, F32, F32, Masked]:
-    """[B + masked, ...]: every row as it is, then once for each modality it has with that modality masked."""
-    row, modality = np.nonzero(present @ _OF_MODALITY.T)
+    """[B + masked, ...]: every row as it is, then once for each of its modalities, where it has several, without it."""
+    has = present @ _OF_MODALITY.T > 0
+    several = has.sum(1) > 1
+    row, modality = np.nonzero(has & several[:, None])
+    alone, of_alone = np.nonzero(has & ~several[:, None])
+    masked = Masked(row, modality, alone, of_alone)
+    if not len(row):
+        return tokens, present, age_h, masked
     return (
         np.concatenate([tokens, tokens[row]]),
         np.concatenate([present, present[row] * (1 - _OF_MODALITY[modality])]),
         np.concatenate([age_h, age_h[row]]),
-        (row, modality),
+        masked,
     )
 
 
-def to_fused(logits: NDArray[np.float32], masked: Masked, calibration: Calibration) -> Fused:
-    """Logits [B + masked, C] of `masked_rows` as calibrated probabilities and contributions."""
-    row, modality = masked
-    rows = len(logits) - len(row)
+def to_fused(logits: NDArray[np.float32], masked: Masked, nothing: F32, calibration: Calibration) -> Fused:
+    """Logits [B + masked, C] of `masked_rows` as calibrated probabilities and contributions.
+
+    `nothing` [C]: the probabilities of a row of which nothing is present.
+    """
+    rows = len(logits) - len(masked.row)
     probability = calibration.probability(logits)
     low, high = calibration.interval(logits[:rows])
     contribution = np.zeros((rows, logits.shape[1], len(MODALITIES)), np.float32)
-    contribution[row, :, modality] = probability[row] - probability[rows:]
+    contribution[masked.row, :, masked.modality] = probability[masked.row] - probability[rows:]
+    contribution[masked.alone, :, masked.of_alone] = probability[masked.alone] - nothing
     return Fused(probability[:rows], low, high, contribution)

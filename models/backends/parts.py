@@ -1,14 +1,16 @@
 """What every backend shares: the seam's calls as runs of the four parts, and fused logits as probabilities."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from models import inputs
 from models.artifact import Artifact
 from models.backends.masking import masked_rows, to_fused
 from models.predictor import F32, Fused
-from models.window import WindowBatch
+from models.window import SLOTS, WindowBatch
 
 
 class BackendUnavailable(Exception):
@@ -38,4 +40,11 @@ class PartsPredictor:
 
     def fuse(self, tokens: F32, present: F32, age_h: F32) -> Fused:
         *rows, masked = masked_rows(tokens, present, age_h)
-        return to_fused(self.run("fusion", inputs.of_fusion(*rows)), masked, self._calibration)
+        return to_fused(self.run("fusion", inputs.of_fusion(*rows)), masked, self._nothing, self._calibration)
+
+    @cached_property
+    def _nothing(self) -> F32:
+        """[C] probabilities of a patient of whom nothing is present, which no token or age can change."""
+        slots = np.zeros((1, len(SLOTS)), np.float32)
+        tokens = np.zeros((1, len(SLOTS), self.card.width), np.float32)
+        return self._calibration.probability(self.run("fusion", inputs.of_fusion(tokens, slots, slots)))[0]
