@@ -8,16 +8,14 @@ from typing import Any
 
 import orjson
 
+from streaming.latency import write_with_page
+
 _WIDTH, _LEFT, _ROW = 520, 150, 22
 
 
 def write(report: Mapping[str, Any], path: Path) -> Path:
     """The JSON, and the page beside it; gives the page's path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
-    page = path.with_suffix(".html")
-    page.write_text(_page(report), encoding="utf-8")
-    return page
+    return write_with_page(report, path, _page(report))
 
 
 def _page(report: Mapping[str, Any]) -> str:

@@ -68,11 +68,16 @@ def machine() -> dict[str, Any]:
 
 
 def write(report: Mapping[str, Any], path: Path) -> Path:
-    """The JSON, and the page beside it; gives the page's path."""
+    """A replay's report: the JSON, and the page beside it; gives the page's path."""
+    return write_with_page(report, path, _page(report))
+
+
+def write_with_page(report: Mapping[str, Any], path: Path, text: str) -> Path:
+    """The JSON, and a page of HTML beside it; gives the page's path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
     page = path.with_suffix(".html")
-    page.write_text(_page(report), encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
     return page
 
 
