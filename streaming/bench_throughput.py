@@ -9,7 +9,6 @@ measured with a fixed share of a core each, so that the broker is not what they 
 import asyncio
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from streaming.bench_latency import PEERS, cpu_s, event, stop, worker_environmen
 from streaming.errors import Fatal
 from streaming.kafka_reading import partitions_of
 from streaming.latency import machine
+from streaming.local_stack import free_port
 from streaming.settings import Settings
 
 EVENTS = {"scored": 12_000, "catch-up": 60_000, "passed on": 30_000}
@@ -132,14 +132,8 @@ def start_workers(prefix: str, score: str, number: int) -> tuple[list[subprocess
     """So many fusion workers, and the health port of each."""
     env = worker_environment(prefix, score)
     command = [sys.executable, "-m", "streaming", "worker", "--role", "fusion"]
-    ports = [_free_port() for _ in range(number)]
+    ports = [free_port() for _ in range(number)]
     return [subprocess.Popen(command, env=env | {"WARDWATCH_HEALTH_PORT": str(port)}) for port in ports], ports
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_ready(ports: Sequence[int], children: Sequence[subprocess.Popen[bytes]]) -> None:

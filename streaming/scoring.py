@@ -66,6 +66,7 @@ class Scorer:
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self.card = predictor.card
+        self._conditions = [BY_NAME[name] for name in self.card.conditions]
 
     def embed(self, states: Sequence[PatientState]) -> list[PatientState]:
         """The same states with every embedding that fusion needs; only missing ones are computed, in batches."""
@@ -109,8 +110,9 @@ class Scorer:
 
     def _asked(self, state: PatientState) -> NDArray[np.bool_]:
         """Which conditions there is something to ask of: a lung nodule, say, only of a patient with a CT."""
-        kinds = {scan.modality for scan in state.scans.values() if scan.encoder == self.card.encoder_hashes["scans"]}
-        return np.array([BY_NAME[name].asked(kinds) for name in self.card.conditions])
+        encoder = self.card.encoder_hashes["scans"]
+        kinds = {scan.modality for scan in state.scans.values() if scan.encoder == encoder}
+        return np.array([condition.asked(kinds) for condition in self._conditions])
 
     def _embed_vitals(self, states: list[PatientState]) -> None:
         encoder = self.card.encoder_hashes["vitals"]
