@@ -11,7 +11,6 @@ from torch import Tensor
 
 from models.conditions import CONDITIONS
 from models.network import Network
-from models.trees import hand_features
 from models.window import MAX_NOTES, MODALITIES, SLOTS, WINDOW_FIELDS, V, WindowBatch
 from training.boosting import Learning
 from training.dataset import Examples
@@ -112,7 +111,7 @@ def _vitals(network: Network, window: WindowBatch, rows: Rows, learning: Learnin
     if learning is None:
         return network.vitals(*inputs)
     with torch.no_grad():
-        told = hand_features(*inputs[2:])
+        told = network.vitals.hand(*inputs[2:])
         odds = network.vitals.trees(*told)
         fold = torch.from_numpy(learning.fold[rows]).unsqueeze(1)
         for number, trees in enumerate(learning.trees):
