@@ -37,6 +37,7 @@ bench: $(PEERS)/.installed  ## the live path beside bare clients (30 minutes on 
 	{ $(WARDWATCH_BENCH) latency --rates 100,200,1000 --seconds 8 --json benchmarks/latency.json && \
 	$(WARDWATCH_BENCH) throughput --json benchmarks/throughput.json && \
 	$(WARDWATCH_BENCH) growth --json benchmarks/growth.json && \
+	$(WARDWATCH_BENCH) mix --json benchmarks/mix.json && \
 	$(WARDWATCH_BENCH) scale --latency benchmarks/latency.json --throughput benchmarks/throughput.json \
 	--json benchmarks/scale.json; status=$$?; \
 	$(PEERS)/bin/wardwatch down --data-dir .wardwatch/bench; exit $$status; }

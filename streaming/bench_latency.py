@@ -158,10 +158,15 @@ async def latencies(
         await producer.stop()
 
 
+def patient_of(number: int, patients: int = PATIENTS) -> str:
+    """Whose turn it is."""
+    return f"bench-{number * _STRIDE % patients}"
+
+
 def event(event_id: str, number: int, patients: int = PATIENTS) -> tuple[bytes, list[tuple[str, bytes]], bytes]:
     """Value, headers and key of a heart rate of each patient in turn."""
     now_ms = time.time_ns() // 1_000_000
-    patient = f"bench-{number * _STRIDE % patients}"
+    patient = patient_of(number, patients)
     measured = {"code": "8867-4", "value": 60.0 + number % 60, "unit": "/min", "time": from_ms(now_ms)}
     headers = headers_for("vitals", id=event_id, source="bench", patient=patient, time_ms=now_ms, recorded_ms=now_ms)
     return orjson.dumps({"observations": [measured]}), headers, patient.encode()

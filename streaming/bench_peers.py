@@ -10,11 +10,11 @@ import tempfile
 
 
 def run_faust(bootstrap: str, source: str, sink: str) -> None:
-    """A stock Faust agent as its documentation shows it."""
+    """A stock Faust agent as its documentation shows it. `source` may name several topics, comma-separated."""
     import faust
 
     app = faust.App(
-        f"peer-faust-{source}",
+        f"peer-faust-{source.replace(',', '-')}",
         broker=[f"kafka://{server}" for server in bootstrap.split(",")],
         web_enabled=False,
         topic_disable_leader=True,
@@ -25,7 +25,7 @@ def run_faust(bootstrap: str, source: str, sink: str) -> None:
     )
     sink_topic = app.topic(sink, value_serializer="raw", key_serializer="raw")
 
-    @app.agent(app.topic(source, value_serializer="raw", key_serializer="raw"), sink=None)
+    @app.agent(app.topic(*source.split(","), value_serializer="raw", key_serializer="raw"), sink=None)
     async def forward(stream):  # type: ignore[no-untyped-def]
         async for event in stream.events():
             await sink_topic.send(key=event.key, value=event.value)

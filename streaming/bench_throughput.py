@@ -128,10 +128,12 @@ def _start(settings: Settings, prefix: str, system: System) -> tuple[list[subpro
     return start_workers(prefix, "each" if system.load == "scored" else "auto", system.workers)
 
 
-def start_workers(prefix: str, score: str, number: int) -> tuple[list[subprocess.Popen[bytes]], list[int]]:
-    """So many fusion workers, and the health port of each."""
+def start_workers(
+    prefix: str, score: str, number: int, role: str = "fusion"
+) -> tuple[list[subprocess.Popen[bytes]], list[int]]:
+    """So many workers of a role, and the health port of each."""
     env = worker_environment(prefix, score)
-    command = [sys.executable, "-m", "streaming", "worker", "--role", "fusion"]
+    command = [sys.executable, "-m", "streaming", "worker", "--role", role]
     ports = [free_port() for _ in range(number)]
     return [subprocess.Popen(command, env=env | {"WARDWATCH_HEALTH_PORT": str(port)}) for port in ports], ports
 

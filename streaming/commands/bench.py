@@ -1,5 +1,6 @@
 """`wardwatch bench`: the live path beside bare clients in one run, and the engine by itself."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,25 @@ def growth(patients: int, rounds: int, out: Path | None) -> None:
 
     report = measure(Settings(), patients, rounds, click.echo)
     _told(report, out)
+
+
+@command.command()
+@click.option("--rate", type=click.IntRange(1, 20_000), default=200, show_default=True, help="vitals events/s")
+@click.option("--notes", type=click.FloatRange(0.1, 100), default=2.0, show_default=True, help="notes/s")
+@click.option("--scans", type=click.FloatRange(0.1, 100), default=1.0, show_default=True, help="scans/s")
+@click.option("--seconds", type=click.IntRange(2, 120), default=10, show_default=True, help="per round")
+@_rounds
+@_json
+def mix(rate: int, notes: float, scans: float, seconds: int, rounds: int, out: Path | None) -> None:
+    """Vitals alone, and with notes and scans among them (real ones where WARDWATCH_DATA, default ../shared/data, is)."""
+    from streaming.bench_mix import Mix, measure
+
+    data = Path(os.environ.get("WARDWATCH_DATA", "../shared/data"))
+    report = measure(Settings(), Mix.of(data, rate, notes, scans), seconds, rounds, click.echo)
+    _told(report, out)
+    for system, held_up in report["held_up_ms"].items():
+        for name, ms in held_up.items():
+            click.echo(f"{system}, {name}: later by p50 {ms['p50']:.2f} ms  p99 {ms['p99']:.2f} ms")
 
 
 @command.command()
