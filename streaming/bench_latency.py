@@ -23,7 +23,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from streaming import topics
 from streaming.envelope import from_ms, headers_for
 from streaming.errors import Fatal
-from streaming.kafka_reading import partitions_of
+from streaming.kafka_reading import read_from_now
 from streaming.latency import machine
 from streaming.settings import Settings
 
@@ -124,11 +124,7 @@ async def latencies(
     await consumer.start()
     await producer.start()
     try:
-        tps = await partitions_of(consumer, f"{own}risk")
-        consumer.assign(tps)
-        await consumer.seek_to_end(*tps)
-        for tp in tps:
-            await consumer.position(tp)
+        await read_from_now(consumer, f"{own}risk")
         sent: dict[str, float] = {}
         values: list[float] = []
         total = int(rate * seconds)

@@ -10,9 +10,8 @@ import gc
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -20,44 +19,15 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from confluent_kafka import Producer
 
 from streaming import bench_latency, topics
-from streaming.attached import read_notes, read_scans
 from streaming.bench_latency import DRAIN_S, PATIENTS, event, latencies, patient_of, stop
 from streaming.bench_mix_figures import NEAR_S, Sent, compared, groups, line
+from streaming.bench_mix_load import Mix
 from streaming.bench_throughput import start_workers, wait_ready
 from streaming.envelope import headers_for
 from streaming.errors import Fatal
-from streaming.kafka_reading import partitions_of
+from streaming.kafka_reading import read_from_now
 from streaming.latency import machine
 from streaming.settings import Settings
-from streaming.synthetic import radiograph
-
-WORDS = "Alert and oriented, comfortable on room air. Lungs clear, lactate rising. Plan: escalate, cultures. "
-
-
-@dataclass(frozen=True, slots=True)
-class Mix:
-    """Events/s of each kind, and what notes and scans hold; `real` when neither was made up."""
-
-    vitals: int
-    notes: float
-    scans: float
-    texts: Sequence[str]
-    files: Sequence[bytes]
-    real: bool
-
-    @classmethod
-    def of(cls, data: Path, vitals: int, notes: float, scans: float) -> "Mix":
-        """Real notes and DICOM files where the open data lies in `data`; else made-up ones."""
-        folders = data / "eicu_demo", data / "dicom"
-        if all(folder.is_dir() for folder in folders):
-            return cls(vitals, notes, scans, read_notes(folders[0]), read_scans(folders[1]), True)
-        texts = [WORDS * (1 + number % 8) for number in range(64)]
-        return cls(vitals, notes, scans, texts, [radiograph(seed, seed % 3 == 0) for seed in range(16)], False)
-
-    def schedule(self, seconds: float, load: str) -> list[tuple[float, str]]:
-        """(seconds after the start, kind) in order; notes and scans come between the vitals' turns."""
-        rates = {"vitals": float(self.vitals)} | ({"notes": self.notes, "scans": self.scans} if load == "mix" else {})
-        return sorted(((n + 0.5) / rate, kind) for kind, rate in rates.items() for n in range(int(rate * seconds)))
 
 
 @dataclass(slots=True)
@@ -114,7 +84,7 @@ def measure(settings: Settings, mix: Mix, seconds: float, rounds: int, report: C
         **compared(runs),
         "runs": runs,
         "patients": {"all": PATIENTS, **having, "either": len(set.union(*wards[0].having.values()))},
-        "rates": {"vitals": mix.vitals, "notes": mix.notes, "scans": mix.scans},
+        "rates": {"vitals": mix.vitals, "notes": mix.notes, "scans": mix.scans, "notes_at_once": mix.burst},
         "real_notes_and_scans": mix.real,
         "near_ms": NEAR_S * 1e3,
         "seconds": seconds,
@@ -135,11 +105,7 @@ async def _round(bootstrap: str, ward: _Ward, mix: Mix, load: str, seconds: floa
     await consumer.start()
     await vitals.start()
     try:
-        tps = await partitions_of(consumer, f"{ward.own}risk")
-        consumer.assign(tps)
-        await consumer.seek_to_end(*tps)
-        for tp in tps:
-            await consumer.position(tp)
+        await read_from_now(consumer, f"{ward.own}risk")
         sent: dict[str, Sent] = {}
         schedule = mix.schedule(seconds, load)
         receiving = asyncio.create_task(_receive(consumer, ward.name, sent, len(schedule)))

@@ -18,3 +18,16 @@ async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPar
     if not found:
         raise Unavailable(f"topic {topic} does not exist: `wardwatch topics create`")
     return [TopicPartition(topic, partition) for partition in sorted(found)]
+
+
+async def read_from_now(consumer: AIOKafkaConsumer, *topics: str) -> None:
+    """Assigns the topics' partitions; what is produced after this returns will be read, and nothing before.
+
+    Raises:
+        Unavailable: there is no such topic.
+    """
+    tps = [tp for topic in topics for tp in await partitions_of(consumer, topic)]
+    consumer.assign(tps)
+    await consumer.seek_to_end(*tps)
+    for tp in tps:
+        await consumer.position(tp)  # the seek is only done when it is asked for

@@ -20,7 +20,7 @@ from aiokafka.structs import ConsumerRecord
 
 from streaming.envelope import headers_for, to_ms
 from streaming.errors import Unavailable
-from streaming.kafka_reading import partitions_of
+from streaming.kafka_reading import read_from_now
 from streaming.latency import Latency
 from streaming.mimic import Outgoing
 
@@ -217,11 +217,7 @@ async def run(
         await producer.start()
         await consumer.start()
         topics = {prefix + kind: kind for kind in WATCHED}
-        tps = [tp for topic in topics for tp in await partitions_of(consumer, topic)]
-        consumer.assign(tps)
-        await consumer.seek_to_end(*tps)
-        for tp in tps:
-            await consumer.position(tp)
+        await read_from_now(consumer, *topics)
         started = time.perf_counter()
         watching = asyncio.create_task(_watch(consumer, topics, watch, on_alert))
         try:

@@ -85,16 +85,18 @@ def growth(patients: int, rounds: int, out: Path | None) -> None:
 @command.command()
 @click.option("--rate", type=click.IntRange(1, 20_000), default=200, show_default=True, help="vitals events/s")
 @click.option("--notes", type=click.FloatRange(0.1, 100), default=2.0, show_default=True, help="notes/s")
+@click.option("--burst", type=click.IntRange(1, 1000), default=1, show_default=True, help="notes that come at once")
 @click.option("--scans", type=click.FloatRange(0.1, 100), default=1.0, show_default=True, help="scans/s")
 @click.option("--seconds", type=click.IntRange(2, 120), default=10, show_default=True, help="per round")
 @_rounds
 @_json
-def mix(rate: int, notes: float, scans: float, seconds: int, rounds: int, out: Path | None) -> None:
+def mix(rate: int, notes: float, burst: int, scans: float, seconds: int, rounds: int, out: Path | None) -> None:
     """Vitals alone, and with notes and scans among them (real ones where WARDWATCH_DATA, default ../shared/data, is)."""
-    from streaming.bench_mix import Mix, measure
+    from streaming.bench_mix import measure
+    from streaming.bench_mix_load import Mix
 
     data = Path(os.environ.get("WARDWATCH_DATA", "../shared/data"))
-    report = measure(Settings(), Mix.of(data, rate, notes, scans), seconds, rounds, click.echo)
+    report = measure(Settings(), Mix.of(data, rate, notes, scans, burst), seconds, rounds, click.echo)
     _told(report, out)
     for system, held_up in report["held_up_ms"].items():
         for name, ms in held_up.items():

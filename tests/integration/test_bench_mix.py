@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from streaming import bench_latency
-from streaming.bench_mix import Mix, measure
+from streaming.bench_mix import measure
+from streaming.bench_mix_load import Mix
 from streaming.settings import Settings
 
 pytestmark = pytest.mark.integration
