@@ -33,12 +33,12 @@ class Mix:
         return cls(vitals, notes, scans, burst, texts, files, False)
 
     def schedule(self, seconds: float, load: str) -> list[tuple[float, str]]:
-        """(seconds after the start, kind) in order; notes and scans come between the vitals' turns."""
-        rates = {"vitals": (self.vitals, 1)}
+        """(seconds after the start, kind) in order; a scan comes when no note does."""
+        rates = {"vitals": (self.vitals, 1, 0.5)}
         if load == "mix":
-            rates |= {"notes": (self.notes, self.burst), "scans": (self.scans, 1)}
+            rates |= {"notes": (self.notes, self.burst, 0.5), "scans": (self.scans, 1, 0.9)}
         return sorted(
-            ((n // at_once + 0.5) * at_once / rate, kind)
-            for kind, (rate, at_once) in rates.items()
+            ((n // at_once + phase) * at_once / rate, kind)
+            for kind, (rate, at_once, phase) in rates.items()
             for n in range(int(rate * seconds))
         )

@@ -78,7 +78,7 @@ class Scorer:
         return states
 
     def has_new_notes(self, states: Sequence[PatientState]) -> bool:
-        """Whether `embed` would run the note encoder, which takes tens of milliseconds."""
+        """Whether `embed` would run the note encoder, which takes milliseconds for each."""
         return bool(self._new_notes(states))
 
     def score(self, states: Sequence[PatientState], as_of_ms: Sequence[int]) -> list[Scored]:

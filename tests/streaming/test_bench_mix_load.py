@@ -10,7 +10,7 @@ def test_notes_come_together_and_scans_between_them():
     mix = Mix.of(Path("nowhere"), 10, 4, 1, burst=2)
     schedule = mix.schedule(1, "mix")
     assert [at for at, kind in schedule if kind == "notes"] == [0.25, 0.25, 0.75, 0.75]
-    assert [at for at, kind in schedule if kind == "scans"] == [0.5]
+    assert [at for at, kind in schedule if kind == "scans"] == [0.9]
     assert len(schedule) == 15 and schedule == sorted(schedule)
     assert {kind for _, kind in mix.schedule(1, "alone")} == {"vitals"}
 
