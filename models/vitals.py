@@ -3,15 +3,19 @@
 Every figure becomes a normal score by a piecewise linear map between quantiles of the training patients (a quantile
 embedding after Gorishniy et al. 2022, "On embeddings for numerical features in tabular deep learning", reduced to one
 number and its square: with few thousand stays the wide embedding learned less). The token ends with the log odds of
-boosted trees (`models/trees.py`), to which the fusion adds what the network knows beyond them. Map, trees and the bins'
-means and deviations are buffers: they travel with the weights.
+boosted trees (`models/trees.py`), of other conditions with those of a linear fit (`models/evidence.py`), to which the
+fusion adds what the network knows beyond them. Map, fits and the bins' means and deviations are buffers: they travel with
+the weights.
 
 Shapes: B rows, T bins of time, V signals, K figures of a signal (`KINDS`), Q quantile steps, D width.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from models.evidence import Evidence
 from models.layers import MASKED, ODDS, Block
 from models.trees import BoostedTrees, hand_features
 from models.window import BINS, FIGURES, F, H, V
@@ -53,6 +57,7 @@ class VitalsEncoder(nn.Module):
         hidden: int = 128,
         boosted: int = 0,
         trees: int = 0,
+        linear: int = 0,
     ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(V))
@@ -61,7 +66,7 @@ class VitalsEncoder(nn.Module):
         self.position = nn.Parameter(torch.randn(BINS, width) * 0.02)
         self.scores = NormalScores()
         self.trees = BoostedTrees(boosted, trees) if boosted else None
-        self.boosted = boosted
+        self.evidence = Evidence(INPUTS, linear) if linear else None
         self.straight = nn.Linear(INPUTS, width)
         self.summary = nn.Sequential(
             nn.Dropout(dropout / 2),
@@ -93,8 +98,10 @@ class VitalsEncoder(nn.Module):
         last_mask: Tensor,
         figures: Tensor,
         odds_BG: Tensor | None,
+        evidence: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """As `forward`, with the trees' log odds given: while it learns, from trees that never saw the patient."""
+        """As `forward`, with the trees' log odds given, and linear ones by `evidence`: while it learns, both of fits that
+        never saw the patient."""
         told_BI = self.summarised(last, last_age_h, last_mask, figures)
         summary_BD = self.straight(told_BI) + self.summary(told_BI)
         scaled_BTV = torch.clamp((values - self.mean) / self.std, -CLIP, CLIP) * mask
@@ -106,9 +113,13 @@ class VitalsEncoder(nn.Module):
             x_BND = block(x_BND, bias_BN)
         x_BND = self.blocks[-1](x_BND, bias_BN, queries=1)
         out_BD = self.norm(x_BND[:, 0])
-        if odds_BG is None:
+        told = [] if odds_BG is None else [odds_BG]
+        if self.evidence is not None:
+            told.append((evidence or self.evidence)(told_BI))
+        if not told:
             return out_BD
-        return torch.cat([out_BD[:, : out_BD.shape[1] - self.boosted], odds_BG * ODDS], 1)
+        told_BG = torch.cat(told, 1)
+        return torch.cat([out_BD[:, : out_BD.shape[1] - told_BG.shape[1]], told_BG * ODDS], 1)
 
     def summarised(self, last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor) -> Tensor:
         """[B, INPUTS]: every figure's score and its square, then what was not measured over each horizon or ever."""

@@ -2,30 +2,77 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
 
 from models.calibration import Calibration
 from models.conditions import NAMES
 
 NEVER = 1.5
 """A threshold above every probability."""
+SCALE_SPREAD, SHIFT_SPREAD = 0.5, 0.3
+"""Spreads of the normal priors of a calibration's scale, around 1, and shift, around 0: a handful of validation patients
+must not turn a score round. Hundreds outweigh them."""
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 RECALL = {"watch": 0.8, "warning": 0.5, "critical": 0.2}
 
 
 def fit_calibration(
-    logits: NDArray[np.floating], labels: NDArray[np.floating], bootstraps: int, seed: int
+    logits: NDArray[np.floating], labels: NDArray[np.floating], group: NDArray[np.str_], bootstraps: int, seed: int
 ) -> Calibration:
-    """Platt scaling per condition, and again on `bootstraps` samples of the rows."""
+    """Platt scaling per condition, and again on `bootstraps` samples of the rows, each about a draw from the prior: with
+    few patients the interval is as wide as what was believed before. Rows of one patient count as one in all."""
     rng = np.random.default_rng(seed)
     scale, shift = np.ones((bootstraps + 1, labels.shape[1])), np.zeros((bootstraps + 1, labels.shape[1]))
     for column in range(labels.shape[1]):
         known = np.flatnonzero(~np.isnan(labels[:, column]))
+        worth = _worth(group[known])
         for draw in range(bootstraps + 1):
-            rows = known if draw == 0 else rng.choice(known, len(known))
+            rows, centre = known, (1.0, 0.0)
+            if draw:
+                rows = rng.choice(known, len(known)) if len(known) else known
+                centre = (rng.normal(1, SCALE_SPREAD), rng.normal(0, SHIFT_SPREAD))
             if 0 < labels[rows, column].sum() < len(rows):
-                fit = LogisticRegression(C=1e6).fit(logits[rows, column : column + 1], labels[rows, column])
-                scale[draw, column], shift[draw, column] = fit.coef_[0, 0], fit.intercept_[0]
+                told, label = logits[rows, column], labels[rows, column]
+                scale[draw, column], shift[draw, column] = _platt(told, label, worth, centre)
     return Calibration(scale, shift)
+
+
+def _worth(group: NDArray[np.str_]) -> float:
+    """What a row counts in a likelihood: patients over rows."""
+    return len(np.unique(group)) / max(1, len(group))
+
+
+def _platt(
+    logit: NDArray[np.floating], label: NDArray[np.floating], worth: float, centre: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Scale, not negative, and shift that are likeliest under priors around `centre`."""
+    design = np.stack([logit, np.ones_like(logit)], 1).astype(np.float64)
+    spread = np.array([SCALE_SPREAD, SHIFT_SPREAD])
+
+    def loss(asked: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        told, off = design @ asked, (asked - centre) / spread
+        value = worth * (np.logaddexp(0, told) - label * told).sum() + 0.5 * off @ off
+        return value, worth * design.T @ (0.5 * (1 + np.tanh(told / 2)) - label) + off / spread
+
+    return minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)]).x
+
+
+def choose_shares(
+    told: NDArray[np.floating], own: NDArray[np.floating], labels: NDArray[np.floating], group: NDArray[np.str_]
+) -> NDArray[np.float32]:
+    """[C] how much of the network's own logits [N, C] is added to what classical fits say: what tells validation rows
+    best, where a whole share must be worth half a nat more than none; with few patients it seldom is."""
+    shares = np.ones(labels.shape[1], np.float32)
+    for column in range(labels.shape[1]):
+        rows = np.flatnonzero(~np.isnan(labels[:, column]))
+        label, worth = labels[rows, column], _worth(group[rows])
+        losses = []
+        for share in SHARES:
+            logit = told[rows, column] + share * own[rows, column]
+            losses.append(worth * (np.logaddexp(0, logit) - label * logit).sum() + 0.5 * share * share)
+        if len(rows):
+            shares[column] = SHARES[int(np.argmin(losses))]
+    return shares
 
 
 def choose_thresholds(probability: NDArray[np.floating], labels: NDArray[np.floating]) -> dict[str, dict[str, float]]:

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,14 @@ from torch import Tensor, distributed, nn
 from models.calibration import Calibration
 from models.conformal import Conformal, fit
 from models.network import Architecture, Network
-from training import documents, imagenet, lsa
+from training import documents, evidence, imagenet, lsa
 from training.batches import Batches, draw, pool
-from training.boosting import fit_boosting
-from training.calibrating import choose_thresholds, fit_calibration
+from training.boosting import Learning, fit_boosting
+from training.calibrating import choose_shares, choose_thresholds, fit_calibration
 from training.checkpoint import Progress, restore, save
 from training.dataset import Examples
 from training.documents import Views
-from training.note_teacher import soft_labels
+from training.evidence import Spoken
 from training.recipes import Recipe
 from training.scales import fit_scales
 
@@ -88,6 +89,7 @@ def train(
             vitals_dropout=recipe.dropout,
             boosted=recipe.boosted,
             trees=recipe.trees,
+            linear=recipe.linear,
             fusion=recipe.fusion,
         )
     )
@@ -96,8 +98,13 @@ def train(
     learning = None
     if recipe.boosted:
         learning = fit_boosting(network.vitals.trees, recipe.boosted, examples, learned, recipe.seed, report)
-    seen = _taught_documents(network, tokenizer, examples, learned, recipe, report, seen)
-    batches = _batches(network, tokenizer, examples, seen)
+    seen, spoken = _taught_documents(network, tokenizer, examples, learned, recipe, report, seen)
+    batches = _batches(network, tokenizer, examples, seen, learning, spoken)
+    if spoken is not None:
+        if learning is not None:
+            evidence.centre(network, [network.vitals.trees, *learning.trees], examples, learned, recipe.seed)
+        told = partial(batches.vitals_odds, network)
+        evidence.fit_trust(network, recipe.linear, examples, spoken, told, learned, recipe.seed, report)
     together = [*network.vitals.parameters(), *network.fusion.parameters()]
     optimiser = torch.optim.AdamW(together, recipe.learning_rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * math.ceil(len(draw(examples, learned, recipe, rng)) / recipe.batch)
@@ -119,7 +126,7 @@ def train(
             if len(rows) > 1:
                 optimiser.zero_grad()
                 labels = torch.from_numpy(examples.labels[rows])
-                _loss(batches.logits(network, rows, recipe, rng, learning), labels).backward()
+                _loss(batches.logits(network, rows, recipe, rng), labels).backward()
                 _share_gradients(network)
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimiser.step()
@@ -134,8 +141,11 @@ def train(
         if checkpoint is not None and _rank() == 0:
             save(checkpoint, progress, recipe)
     network.load_state_dict(progress.best_state)
-    logits, labels = batches.all_logits(network, validation_rows), examples.labels[validation_rows]
-    calibration = fit_calibration(logits, labels, recipe.bootstraps, recipe.seed)
+    labels = examples.labels[validation_rows]
+    if spoken is not None:
+        _temper(network, batches, judged, report)
+    logits = batches.all_logits(network, validation_rows)
+    calibration = fit_calibration(logits, labels, examples.group[validation_rows], recipe.bootstraps, recipe.seed)
     probability = calibration.probability(logits)
     thresholds = choose_thresholds(probability, labels)
     sets = fit(probability, labels, examples.group[validation_rows])
@@ -150,25 +160,53 @@ def _taught_documents(
     recipe: Recipe,
     report: Report,
     seen: Views | None,
-) -> Views:
-    """The pictures' views, after the note and scan encoders have learned from these rows."""
+) -> tuple[Views, Spoken | None]:
+    """The pictures' views and what documents say out of fold, after the note and scan encoders have learned from these
+    rows."""
     ids = examples.note_ids(tokenizer)
     known = np.unique(examples.note_at[rows][examples.note_at[rows] >= 0])
     if len(known):
         lsa.fill(network.notes.bag, ids[known], recipe.seed)
-        targets = soft_labels(examples, rows, recipe.seed)
-        documents.learn_notes(network.notes, examples, ids, rows, targets, recipe.seed, report)
     if len(examples.pictures):
         imagenet.load_trunk(network.scans.trunk)
     seen = seen or documents.views(network.scans.trunk, examples.pictures)
+    spoken, targets = None, examples.labels
+    if recipe.linear:
+        spoken = evidence.fit_evidence(network, recipe.linear, examples, ids, seen, rows, recipe.seed, report)
+        targets = evidence.soft_labels(recipe.linear, examples, spoken, rows)
+    documents.learn_notes(network.notes, examples, ids, rows, targets, recipe.seed, report)
     documents.learn_scans(network.scans, examples, seen, rows, examples.labels, recipe.seed, report)
-    return seen
+    return seen, spoken
 
 
-def _batches(network: Network, tokenizer: Tokenizer, examples: Examples, seen: Views | None) -> Batches:
+def _batches(
+    network: Network,
+    tokenizer: Tokenizer,
+    examples: Examples,
+    seen: Views | None,
+    learning: Learning | None = None,
+    spoken: Spoken | None = None,
+) -> Batches:
     seen = seen or documents.views(network.scans.trunk, examples.pictures)
     notes = documents.note_tokens(network.notes, examples.note_ids(tokenizer))
-    return Batches(examples, notes, documents.scan_tokens(network.scans, seen, examples.kinds))
+    scans = documents.scan_tokens(network.scans, seen, examples.kinds)
+    return Batches(examples, notes, scans, learning, spoken)
+
+
+@torch.no_grad()
+def _temper(network: Network, batches: Batches, rows: Rows, report: Report) -> None:
+    """Keeps as much of the network's own logits as these rows bear out."""
+    whole, last = batches.all_logits(network, rows), network.fusion.head[-1]
+    learned = last.weight.clone(), last.bias.clone()
+    last.weight.zero_()
+    last.bias.zero_()
+    told = batches.all_logits(network, rows)
+    examples = batches.examples
+    share = choose_shares(told, whole - told, examples.labels[rows], examples.group[rows])
+    kept = torch.from_numpy(share)
+    last.weight.copy_(learned[0] * kept[:, None])
+    last.bias.copy_(learned[1] * kept)
+    report("the network's own share: " + ", ".join(f"{one:g}" for one in share))
 
 
 def predict(trained: Trained, examples: Examples, rows: Rows, seen: Views | None = None) -> NDArray[np.float32]:

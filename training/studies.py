@@ -29,6 +29,7 @@ PARTS_OFF: Mapping[str, Mapping[str, Any]] = {
     "signals dropped in training": {"drop_signals": 0.0},
     "scans that say nothing": {"plain_scans": 0.0},
     "boosted trees": {"boosted": (), "trees": 0},
+    "linear evidence of documents": {"linear": ()},
     "averaged weights": {"average": 0.0},
     "earlier snapshots": {"snapshots": 0.0},
 }
