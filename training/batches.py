@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from models.conditions import CONDITIONS
 from models.layers import ODDS
 from models.network import Network
-from models.trees import hand_features
 from models.window import MAX_NOTES, MODALITIES, SLOTS, WINDOW_FIELDS, V, WindowBatch
 from training.boosting import Learning
 from training.dataset import Examples
@@ -110,7 +109,7 @@ class Batches:
         odds, evidence = None, None
         if learning is not None:
             with torch.no_grad():
-                told = hand_features(*inputs[2:])
+                told = network.vitals.hand(*inputs[2:])
                 odds = _of_fold(network.vitals.trees, learning.trees, learning.fold[rows])(*told)
         if spoken is not None and network.vitals.evidence is not None:
             evidence = _of_fold(network.vitals.evidence, spoken.vitals, spoken.fold[rows])

@@ -44,17 +44,20 @@ def _worth(group: NDArray[np.str_]) -> float:
 
 def _platt(
     logit: NDArray[np.floating], label: NDArray[np.floating], worth: float, centre: tuple[float, float]
-) -> NDArray[np.float64]:
-    """Scale, not negative, and shift that are likeliest under priors around `centre`."""
-    design = np.stack([logit, np.ones_like(logit)], 1).astype(np.float64)
-    spread = np.array([SCALE_SPREAD, SHIFT_SPREAD])
+) -> tuple[float, float]:
+    """Scale, not negative, and shift that are likeliest. `centre`: what is believed of the scale and of how far the mean
+    logit is off; a flatter scale leaves the mean where it is. worth: what a row counts."""
+    middle = float(logit.mean())
+    design = np.stack([logit - middle, np.ones_like(logit)], 1).astype(np.float64)
+    believed, spread = np.array([centre[0], middle + centre[1]]), np.array([SCALE_SPREAD, SHIFT_SPREAD])
 
     def loss(asked: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        told, off = design @ asked, (asked - centre) / spread
+        told, off = design @ asked, (asked - believed) / spread
         value = worth * (np.logaddexp(0, told) - label * told).sum() + 0.5 * off @ off
         return value, worth * design.T @ (0.5 * (1 + np.tanh(told / 2)) - label) + off / spread
 
-    return minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)]).x
+    scale, level = minimize(loss, believed, jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)]).x
+    return scale, level - scale * middle
 
 
 def choose_shares(

@@ -34,11 +34,11 @@ PENALTIES = {"vitals": (3e-4, 1e-3, 3e-3, 1e-2), "notes": (0.1, 0.3, 1.0, 3.0, 1
 NEGLIGIBLE = 0.02
 _SCALED = ("scans",)
 TRUST_SPREAD = 0.5
-PRIOR_SPREAD = 0.3
-"""Spreads of the normal priors of trust, around 1, and of the base rate's log odds. So few patients' own share of events
-moves a score little; with its opposite in the patients who are tested it would outweigh what their documents say."""
-
-
+PRIOR_SPREAD, TAIL = 0.3, 3
+"""Spreads of what is believed of trust, normal around 1, and of the base rate's log odds, Student's t of so many degrees
+of freedom: near one half a few patients do not move it, and a rare condition is believed as rare as it is. So few
+patients' own share of events moves a score little; with its opposite in the patients who are tested it would outweigh
+what their documents say."""
 TEACHING = 0.7
 """How far the note encoder's labels give way to what its evidence says out of fold."""
 
@@ -243,16 +243,17 @@ def late_fusion(
     _, of_row, count = np.unique(group, return_inverse=True, return_counts=True)
     share = 1 / count[of_row]
     design = np.concatenate([told, np.ones((len(told), 1))], 1).astype(np.float64)
-    centre = np.append(np.ones(told.shape[1]), base)
-    spread = np.append(np.full(told.shape[1], TRUST_SPREAD), PRIOR_SPREAD)
 
     def loss(weight: Array) -> tuple[float, Array]:
-        logit, off = design @ weight, (weight - centre) / spread
+        logit, off, shifted = design @ weight, (weight[:-1] - 1) / TRUST_SPREAD, (weight[-1] - base) / PRIOR_SPREAD
         value = share @ (np.logaddexp(0, logit) - label * logit) + 0.5 * off @ off
-        return value, design.T @ (share * (0.5 * (1 + np.tanh(logit / 2)) - label)) + off / spread
+        value += 0.5 * (TAIL + 1) * np.log1p(shifted**2 / TAIL)
+        believed = np.append(off / TRUST_SPREAD, (TAIL + 1) * shifted / (TAIL + shifted**2) / PRIOR_SPREAD)
+        return value, design.T @ (share * (0.5 * (1 + np.tanh(logit / 2)) - label)) + believed
 
     bounds = [(0, None)] * told.shape[1] + [(None, None)]
-    found = minimize(loss, centre, jac=True, method="L-BFGS-B", bounds=bounds).x
+    start = np.append(np.ones(told.shape[1]), base)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     return found[:-1].astype(np.float32), float(found[-1])
 
 
