@@ -27,7 +27,7 @@ class _Forgetful(FetchSessions):
 
 
 class _Counted(FetchScan):
-    """Counts the fetcher's questions, and those that aiokafka answered by looking at every partition."""
+    """Counts the fetcher's questions, and those that aiokafka answered by looking at every partition itself."""
 
     def __init__(self, fetcher):
         super().__init__(fetcher)
