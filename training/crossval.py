@@ -1,6 +1,6 @@
 """Patient-level cross-validation: out-of-fold probabilities of the model and of its peers on the same splits.
 
-Every choice inside a fold (early stopping, calibration, teachers) sees that fold's training patients only; a fold's
+Every choice inside a fold (early stopping, calibration, trust) sees that fold's training patients only; a fold's
 thresholds for score 1 and utility are chosen on the out-of-fold scores of the other folds' patients.
 """
 

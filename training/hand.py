@@ -1,5 +1,5 @@
 """Hand features of the model's own window, and the two classical fits on them: gradient boosting and an additive
-logistic regression. Used as peers of the model and as its teachers. Shapes: N rows, C columns of features.
+logistic regression. Used as peers of the model. Shapes: N rows, C columns of features.
 """
 
 from collections.abc import Callable
