@@ -1,5 +1,7 @@
 """Calibration and alert thresholds from validation patients. Shapes: N rows, C conditions."""
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
@@ -12,28 +14,41 @@ NEVER = 1.5
 SCALE_SPREAD, SHIFT_SPREAD = 0.5, 0.3
 """Spreads of the normal priors of a calibration's scale, around 1, and shift, around 0: a handful of validation patients
 must not turn a score round. Hundreds outweigh them."""
+BELIEVED_SPREAD = 0.1
+"""The same where late fusion made the logits log odds out of fold (`training/evidence.py`): more patients stand behind
+those than behind a validation part."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 RECALL = {"watch": 0.8, "warning": 0.5, "critical": 0.2}
 
 
 def fit_calibration(
-    logits: NDArray[np.floating], labels: NDArray[np.floating], group: NDArray[np.str_], bootstraps: int, seed: int
+    logits: NDArray[np.floating],
+    labels: NDArray[np.floating],
+    group: NDArray[np.str_],
+    bootstraps: int,
+    seed: int,
+    believed: Collection[str] = (),
 ) -> Calibration:
     """Platt scaling per condition, and again on `bootstraps` samples of the rows, each about a draw from the prior: with
-    few patients the interval is as wide as what was believed before. Rows of one patient count as one in all."""
+    few patients the interval is as wide as what was believed before. Rows of one patient count as one in all.
+
+    believed: conditions whose logits are log odds already.
+    """
     rng = np.random.default_rng(seed)
     scale, shift = np.ones((bootstraps + 1, labels.shape[1])), np.zeros((bootstraps + 1, labels.shape[1]))
     for column in range(labels.shape[1]):
         known = np.flatnonzero(~np.isnan(labels[:, column]))
-        worth = _worth(group[known])
+        worth, spread = _worth(group[known]), (SCALE_SPREAD, SHIFT_SPREAD)
+        if NAMES[column] in believed:
+            spread = (BELIEVED_SPREAD, BELIEVED_SPREAD)
         for draw in range(bootstraps + 1):
             rows, centre = known, (1.0, 0.0)
             if draw:
                 rows = rng.choice(known, len(known)) if len(known) else known
-                centre = (rng.normal(1, SCALE_SPREAD), rng.normal(0, SHIFT_SPREAD))
+                centre = (rng.normal(1, spread[0]), rng.normal(0, spread[1]))
             if 0 < labels[rows, column].sum() < len(rows):
                 told, label = logits[rows, column], labels[rows, column]
-                scale[draw, column], shift[draw, column] = _platt(told, label, worth, centre)
+                scale[draw, column], shift[draw, column] = _platt(told, label, worth, centre, spread)
     return Calibration(scale, shift)
 
 
@@ -43,13 +58,17 @@ def _worth(group: NDArray[np.str_]) -> float:
 
 
 def _platt(
-    logit: NDArray[np.floating], label: NDArray[np.floating], worth: float, centre: tuple[float, float]
+    logit: NDArray[np.floating],
+    label: NDArray[np.floating],
+    worth: float,
+    centre: tuple[float, float],
+    spread: tuple[float, float],
 ) -> tuple[float, float]:
     """Scale, not negative, and shift that are likeliest. `centre`: what is believed of the scale and of how far the mean
     logit is off; a flatter scale leaves the mean where it is. worth: what a row counts."""
     middle = float(logit.mean())
     design = np.stack([logit - middle, np.ones_like(logit)], 1).astype(np.float64)
-    believed, spread = np.array([centre[0], middle + centre[1]]), np.array([SCALE_SPREAD, SHIFT_SPREAD])
+    believed = np.array([centre[0], middle + centre[1]])
 
     def loss(asked: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         told, off = design @ asked, (asked - believed) / spread

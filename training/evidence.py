@@ -172,13 +172,13 @@ def fit_trust(
     rows: Rows,
     seed: int,
     report: Callable[[str], None],
-) -> None:
-    """Fills the fusion's trust and prior in place from these rows.
+) -> list[str]:
+    """Fills the fusion's trust and prior in place from these rows; returns the conditions it had enough to fit for.
 
     vitals: rows to [rows, C] log odds by the vitals, out of fold, above the prior that the fusion holds already; 0 where
     there are none.
     """
-    fusion = network.fusion
+    fusion, fitted = network.fusion, []
     for place, condition in enumerate(conditions):
         column = NAMES.index(condition)
         learned = training_rows(examples, rows, column, seed)
@@ -196,6 +196,8 @@ def fit_trust(
         fusion.prior[column] = prior
         said = ", ".join(f"{name} {trust[m]:.2f}" for m, name in enumerate(MODALITIES) if known[m])
         report(f"trust of {condition}: {said}")
+        fitted.append(condition)
+    return fitted
 
 
 def centre(network: Network, fits: Sequence[BoostedTrees], examples: Examples, rows: Rows, seed: int) -> None:

@@ -100,11 +100,12 @@ def train(
         learning = fit_boosting(network.vitals.trees, recipe.boosted, examples, learned, recipe.seed, report)
     seen, spoken = _taught_documents(network, tokenizer, examples, learned, recipe, report, seen)
     batches = _batches(network, tokenizer, examples, seen, learning, spoken)
+    believed: list[str] = []
     if spoken is not None:
         if learning is not None:
             evidence.centre(network, [network.vitals.trees, *learning.trees], examples, learned, recipe.seed)
         told = partial(batches.vitals_odds, network)
-        evidence.fit_trust(network, recipe.linear, examples, spoken, told, learned, recipe.seed, report)
+        believed = evidence.fit_trust(network, recipe.linear, examples, spoken, told, learned, recipe.seed, report)
     together = [*network.vitals.parameters(), *network.fusion.parameters()]
     optimiser = torch.optim.AdamW(together, recipe.learning_rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * math.ceil(len(draw(examples, learned, recipe, rng)) / recipe.batch)
@@ -145,10 +146,11 @@ def train(
     if spoken is not None:
         _temper(network, batches, judged, report)
     logits = batches.all_logits(network, validation_rows)
-    calibration = fit_calibration(logits, labels, examples.group[validation_rows], recipe.bootstraps, recipe.seed)
+    group = examples.group[validation_rows]
+    calibration = fit_calibration(logits, labels, group, recipe.bootstraps, recipe.seed, believed)
     probability = calibration.probability(logits)
     thresholds = choose_thresholds(probability, labels)
-    sets = fit(probability, labels, examples.group[validation_rows])
+    sets = fit(probability, labels, group)
     return Trained(network, tokenizer, calibration, thresholds, sets, progress.epoch)
 
 
