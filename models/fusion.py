@@ -20,7 +20,7 @@ class Fusion(nn.Module):
     """What all four share: slot embedding, absence, ages, heads.
 
     boosted: per condition whose log odds the vitals token ends with (`models/vitals.py`), its place among the
-    conditions. They are added to its logit, fading as the token does: the network learns what trees do not know.
+    conditions. They are added to its logit, fading as the token does: the network learns what they do not know.
     """
 
     def __init__(self, conditions: int, width: int = 64, boosted: Sequence[int] = ()) -> None:
@@ -36,7 +36,7 @@ class Fusion(nn.Module):
         self.age = nn.Linear(1, width)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, conditions))
         if boosted:
-            nn.init.zeros_(self.head[-1].weight)  # the trees' answer is where learning begins
+            nn.init.zeros_(self.head[-1].weight)  # their answer is where learning begins
 
     def decay(self) -> Tensor:
         """[M] per-hour fading rate of each modality's token; its half-life is ln 2 / rate."""
@@ -51,7 +51,7 @@ class Fusion(nn.Module):
         return here_BS1 * faded + (1 - here_BS1) * self.absent + self.slot
 
     def answer(self, x_BD: Tensor, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
-        """[B, C] logits from what was fused, on top of what the trees say."""
+        """[B, C] logits from what was fused, on top of the log odds that the vitals token ends with."""
         logits_BC = self.head(x_BD)
         if not self.boosted:
             return logits_BC

@@ -1,7 +1,6 @@
 """Boosted trees of depth three as tensors: one log odds a condition, from hand features of the window.
 
-They are fitted by gradient boosting (`training/boosting.py`) and enter the vitals encoder as features, after He et al.
-2014, "Practical lessons from predicting clicks on ads". Every node of every tree is asked at once, so that they
+They are fitted by gradient boosting (`training/boosting.py`). Every node of every tree is asked at once, so that they
 convert whole. Shapes: B rows, P figures a signal (`PER_SIGNAL`), V signals, G conditions, M trees, 7 nodes and 8
 leaves a tree in the order of a heap.
 """
@@ -57,6 +56,4 @@ class BoostedTrees(nn.Module):
             first, last = 2**level - 1, 2 ** (level + 1) - 1
             go = left[..., first:last]
             reached = go * reached[..., 0::2] + (1 - go) * reached[..., 1::2]
-        return (
-            reached.sum((-2, -1)) + self.start
-        )  # one sum: after a squeeze OpenVINO 2026.4 reads memory that is not its own
+        return reached.sum((-2, -1)) + self.start  # OpenVINO's answer is wrong after a squeeze of the last dimension

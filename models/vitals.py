@@ -3,8 +3,8 @@
 Every figure becomes a normal score by a piecewise linear map between quantiles of the training patients (a quantile
 embedding after Gorishniy et al. 2022, "On embeddings for numerical features in tabular deep learning", reduced to one
 number and its square: with few thousand stays the wide embedding learned less). The token ends with the log odds of
-boosted trees (`models/trees.py`), to which the fusion adds what the network knows beyond them. Map, trees and the bins'
-means and deviations are buffers: they travel with the weights.
+two classical fits (`models/odds.py`), to which the fusion adds what the network knows beyond them. Map, fits and the
+bins' means and deviations are buffers: they travel with the weights.
 
 Shapes: B rows, T bins of time, V signals, K figures of a signal (`KINDS`), Q quantile steps, D width.
 """
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from models.layers import MASKED, ODDS, Block
-from models.trees import BoostedTrees, hand_features
+from models.odds import Odds
+from models.trees import hand_features
 from models.window import BINS, FIGURES, F, H, V
 
 CLIP = 5.0
@@ -60,7 +61,7 @@ class VitalsEncoder(nn.Module):
         self.step = nn.Linear(2 * V, width)
         self.position = nn.Parameter(torch.randn(BINS, width) * 0.02)
         self.scores = NormalScores()
-        self.trees = BoostedTrees(boosted, trees) if boosted else None
+        self.odds = Odds(boosted, trees, INPUTS) if boosted else None
         self.boosted = boosted
         self.straight = nn.Linear(INPUTS, width)
         self.summary = nn.Sequential(
@@ -79,23 +80,14 @@ class VitalsEncoder(nn.Module):
     def forward(
         self, values: Tensor, mask: Tensor, last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor
     ) -> Tensor:
-        odds_BG = None
-        if self.trees is not None:
-            odds_BG = self.trees(*hand_features(last, last_age_h, last_mask, figures))
-        return self.encoded(values, mask, last, last_age_h, last_mask, figures, odds_BG)
-
-    def encoded(
-        self,
-        values: Tensor,
-        mask: Tensor,
-        last: Tensor,
-        last_age_h: Tensor,
-        last_mask: Tensor,
-        figures: Tensor,
-        odds_BG: Tensor | None,
-    ) -> Tensor:
-        """As `forward`, with the trees' log odds given: while it learns, from trees that never saw the patient."""
         told_BI = self.summarised(last, last_age_h, last_mask, figures)
+        odds_BG = None
+        if self.odds is not None:
+            odds_BG = self.odds(*hand_features(last, last_age_h, last_mask, figures), told_BI)
+        return self.encoded(values, mask, told_BI, odds_BG)
+
+    def encoded(self, values: Tensor, mask: Tensor, told_BI: Tensor, odds_BG: Tensor | None) -> Tensor:
+        """The token from what is `summarised` and log odds: while it learns, of fits that never saw the patient."""
         summary_BD = self.straight(told_BI) + self.summary(told_BI)
         scaled_BTV = torch.clamp((values - self.mean) / self.std, -CLIP, CLIP) * mask
         steps_BTD = self.step(torch.cat([scaled_BTV, mask], -1)) + self.position

@@ -13,8 +13,8 @@ from models.conditions import CONDITIONS
 from models.network import Network
 from models.trees import hand_features
 from models.window import MAX_NOTES, MODALITIES, SLOTS, WINDOW_FIELDS, V, WindowBatch
-from training.boosting import Learning
 from training.dataset import Examples
+from training.odds import Learning
 from training.recipes import Recipe
 
 Rows = NDArray[np.int64]
@@ -59,8 +59,8 @@ class Batches:
     def logits(
         self, network: Network, rows: Rows, recipe: Recipe, rng: np.random.Generator, learning: Learning | None
     ) -> Tensor:
-        """[B, C] as in training: modalities and signals go missing, scans that say nothing come in, and trees speak
-        only of patients whom they never saw."""
+        """[B, C] as in training: modalities and signals go missing, scans that say nothing come in, and classical
+        fits speak only of patients whom they never saw."""
         e = self.examples
         present = e.present[rows].copy()
         age_h = e.age_h[rows].copy()
@@ -111,13 +111,14 @@ def _vitals(network: Network, window: WindowBatch, rows: Rows, learning: Learnin
     inputs = _tensors(window)
     if learning is None:
         return network.vitals(*inputs)
-    with torch.no_grad():
-        told = hand_features(*inputs[2:])
-        odds = network.vitals.trees(*told)
-        fold = torch.from_numpy(learning.fold[rows]).unsqueeze(1)
-        for number, trees in enumerate(learning.trees):
-            odds = torch.where(fold == number, trees(*told), odds)
-    return network.vitals.encoded(*inputs, odds)
+    newest = inputs[2:]
+    told = network.vitals.summarised(*newest)
+    asked = (*hand_features(*newest), told)
+    odds = network.vitals.odds(*asked)
+    fold = torch.from_numpy(learning.fold[rows]).unsqueeze(1)
+    for number, fitted in enumerate(learning.fits):
+        odds = torch.where(fold == number, fitted(*asked), odds)
+    return network.vitals.encoded(*inputs[:2], told, odds)
 
 
 def without_signals(window: WindowBatch, most: float, rng: np.random.Generator) -> WindowBatch:

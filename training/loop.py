@@ -22,12 +22,12 @@ from models.conformal import Conformal, fit
 from models.network import Architecture, Network
 from training import documents, imagenet, lsa
 from training.batches import Batches, draw, pool
-from training.boosting import fit_boosting
 from training.calibrating import choose_thresholds, fit_calibration
 from training.checkpoint import Progress, restore, save
 from training.dataset import Examples
 from training.documents import Views
 from training.note_teacher import soft_labels
+from training.odds import fit_odds
 from training.recipes import Recipe
 from training.scales import fit_scales
 
@@ -95,7 +95,7 @@ def train(
     fit_scales(network, examples, learned)
     learning = None
     if recipe.boosted:
-        learning = fit_boosting(network.vitals.trees, recipe.boosted, examples, learned, recipe.seed, report)
+        learning = fit_odds(network.vitals, recipe.boosted, examples, learned, recipe.seed, report)
     seen = _taught_documents(network, tokenizer, examples, learned, recipe, report, seen)
     batches = _batches(network, tokenizer, examples, seen)
     together = [*network.vitals.parameters(), *network.fusion.parameters()]
@@ -108,7 +108,7 @@ def train(
     progress = Progress(network, optimiser, schedule, rng, average=_copy(network))
     if checkpoint is not None:
         restore(checkpoint, progress, recipe)
-    if progress.epoch == 0:  # what the trees say alone is the first to be judged
+    if progress.epoch == 0:  # what the classical fits say alone is the first to be judged
         progress.judge(_judged(batches, candidate, progress.average, judged, judged_labels))
     while progress.epoch < recipe.epochs and progress.bad < max(1, recipe.patience):
         started = time.perf_counter()
