@@ -46,12 +46,13 @@ class Batches:
     def __init__(self, examples: Examples, notes: Tensor, scans: Tensor) -> None:
         self.examples, self.notes, self.scans = examples, notes, scans
 
-    def all_logits(self, network: Network, rows: Rows) -> NDArray[np.float32]:
-        """[rows, C] as the network serves: nothing is dropped."""
+    def all_logits(self, network: Network, rows: Rows, learning: Learning | None = None) -> NDArray[np.float32]:
+        """[rows, C] as the network serves: nothing is dropped. With `learning`, classical fits speak only of patients
+        whom they never saw."""
         network.eval()
         with torch.inference_mode():
             parts = [
-                self._logits(network, rows[first : first + SCORED_AT_ONCE]).numpy()
+                self._logits(network, rows[first : first + SCORED_AT_ONCE], learning).numpy()
                 for first in range(0, len(rows), SCORED_AT_ONCE)
             ]
         return np.concatenate(parts)
@@ -77,9 +78,9 @@ class Batches:
         window = without_signals(e.window(rows), recipe.drop_signals, rng)
         return self._fused(network, _vitals(network, window, rows, learning), rows, present, age_h, picture_at)
 
-    def _logits(self, network: Network, rows: Rows) -> Tensor:
+    def _logits(self, network: Network, rows: Rows, learning: Learning | None) -> Tensor:
         e = self.examples
-        vitals = network.vitals(*_tensors(e.window(rows)))
+        vitals = _vitals(network, e.window(rows), rows, learning)
         return self._fused(network, vitals, rows, e.present[rows], e.age_h[rows], e.picture_at[rows])
 
     def _fused(

@@ -27,7 +27,7 @@ from training.checkpoint import Progress, restore, save
 from training.dataset import Examples
 from training.documents import Views
 from training.note_teacher import soft_labels
-from training.odds import fit_odds
+from training.odds import Learning, fit_odds
 from training.recipes import Recipe
 from training.scales import fit_scales
 
@@ -73,7 +73,8 @@ def train(
     The encoders of notes and scans learn first, alone (`documents.py`), then the vitals' encoder and the fusion over
     their finished tokens. `seen` are the pictures' views, where another run has made them.
 
-    Nothing of any other row is looked at. Deterministic for a seed on one thread. With a `checkpoint` file an
+    Classical fits whose log odds the encoder serves learn from both parts; the validation rows hear fits that never saw
+    their patient. Nothing of any other row is looked at. Deterministic for a seed on one thread. With a `checkpoint` file an
     interrupted run goes on after its last whole epoch, and ends as it would have.
     """
     torch.manual_seed(recipe.seed)
@@ -91,25 +92,25 @@ def train(
             fusion=recipe.fusion,
         )
     )
-    learned = pool(examples, train_rows, recipe, rng)
+    learned, judged = pool(examples, train_rows, recipe, rng), pool(examples, validation_rows, recipe, rng)
     fit_scales(network, examples, learned)
     learning = None
     if recipe.boosted:
-        learning = fit_odds(network.vitals, recipe.boosted, examples, learned, recipe.seed, report)
+        both = np.concatenate([learned, judged])
+        learning = fit_odds(network.vitals, recipe.boosted, examples, both, recipe.seed, report)
     seen = _taught_documents(network, tokenizer, examples, learned, recipe, report, seen)
     batches = _batches(network, tokenizer, examples, seen)
     together = [*network.vitals.parameters(), *network.fusion.parameters()]
     optimiser = torch.optim.AdamW(together, recipe.learning_rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * math.ceil(len(draw(examples, learned, recipe, rng)) / recipe.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _cosine(steps) if recipe.cosine else lambda _: 1.0)
-    judged = pool(examples, validation_rows, recipe, rng)
     judged_labels = torch.from_numpy(examples.labels[judged])
     candidate = Network(network.architecture)  # before the generators are set back: it draws its first weights
     progress = Progress(network, optimiser, schedule, rng, average=_copy(network))
     if checkpoint is not None:
         restore(checkpoint, progress, recipe)
     if progress.epoch == 0:  # what the classical fits say alone is the first to be judged
-        progress.judge(_judged(batches, candidate, progress.average, judged, judged_labels))
+        progress.judge(_judged(batches, candidate, progress.average, judged, judged_labels, learning))
     while progress.epoch < recipe.epochs and progress.bad < max(1, recipe.patience):
         started = time.perf_counter()
         network.train()
@@ -126,7 +127,7 @@ def train(
                 schedule.step()
                 _follow(progress.average, network, recipe.average)
         progress.epoch += 1
-        value = _judged(batches, candidate, progress.average, judged, judged_labels)
+        value = _judged(batches, candidate, progress.average, judged, judged_labels, learning)
         progress.judge(value)
         report(
             f"epoch {progress.epoch}/{recipe.epochs}: validation loss {value:.4f}, {time.perf_counter() - started:.0f} s"
@@ -134,7 +135,7 @@ def train(
         if checkpoint is not None and _rank() == 0:
             save(checkpoint, progress, recipe)
     network.load_state_dict(progress.best_state)
-    logits, labels = batches.all_logits(network, validation_rows), examples.labels[validation_rows]
+    logits, labels = batches.all_logits(network, validation_rows, learning), examples.labels[validation_rows]
     calibration = fit_calibration(logits, labels, recipe.bootstraps, recipe.seed)
     probability = calibration.probability(logits)
     thresholds = choose_thresholds(probability, labels)
@@ -177,10 +178,17 @@ def predict(trained: Trained, examples: Examples, rows: Rows, seen: Views | None
     return trained.calibration.probability(batches.all_logits(trained.network, rows))
 
 
-def _judged(batches: Batches, network: Network, weights: Mapping[str, Tensor], rows: Rows, labels: Tensor) -> float:
+def _judged(
+    batches: Batches,
+    network: Network,
+    weights: Mapping[str, Tensor],
+    rows: Rows,
+    labels: Tensor,
+    learning: Learning | None,
+) -> float:
     """The validation loss of these weights."""
     network.load_state_dict(dict(weights))
-    return _mean(float(_loss(torch.from_numpy(batches.all_logits(network, rows)), labels)))
+    return _mean(float(_loss(torch.from_numpy(batches.all_logits(network, rows, learning)), labels)))
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Fits the log odds that the vitals encoder holds (`models/odds.py`), and the ones it learns with.
 
 While the network learns, a patient's log odds come from fits that never saw the patient (one a fold of patients); those
-it is served with are fitted to all training patients. None sees a patient outside the training rows.
+it is served with are fitted to all of these patients. None sees a patient outside the rows it is given.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
+from torch import Tensor
 
 from models.conditions import CONDITIONS, NAMES
 from models.odds import Odds
@@ -21,13 +22,15 @@ from training.hand import AT_ONCE, hand_features
 from training.peers import training_rows
 
 Rows = NDArray[np.int64]
-FOLDS = 3
+FOLDS = 5
 FEWEST = 300
 """Fewer labelled rows than this make no fits."""
 PENALTY = 300.0
 """On the regression's squared weights: thousands of inputs, few stays with the condition."""
 LATE = 2
 """Last snapshots of a stay that are learned from: the one before the last is a second look at the same patient."""
+SHARES = tuple(number / 10 for number in range(11))
+"""Weights that the regression may get."""
 _ASKED_OF = ("last", "last_age_h", "last_mask", "figures")
 
 
@@ -48,10 +51,12 @@ def fit_odds(
     report: Callable[[str], None],
 ) -> Learning:
     """Fills the encoder's odds in place from these rows; its normal scores are there already."""
-    names, of_row = np.unique(examples.group[rows], return_inverse=True)
-    fold = np.full(len(examples.group), -1)
-    fold[rows] = np.random.default_rng(seed).permutation(len(names))[of_row] % FOLDS
-    inner = [Odds(*vitals.odds.trees.threshold.shape[:2], INPUTS) for _ in range(FOLDS)]
+    names = np.unique(examples.group[rows])
+    of_name = np.random.default_rng(seed).permutation(len(names)) % FOLDS
+    place_N = np.minimum(np.searchsorted(names, examples.group), len(names) - 1)
+    fold = np.where(names[place_N] == examples.group, of_name[place_N], -1)
+    trees = vitals.odds.trees.threshold.shape[1]
+    inner = [Odds(len(conditions), trees // BAGS, INPUTS) for _ in range(FOLDS)]  # one bag each
     for place, condition in enumerate(conditions):
         column = NAMES.index(condition)
         learned = training_rows(examples, rows, column, seed, other_hours=1.0, late=LATE)
@@ -64,9 +69,35 @@ def fit_odds(
             rest = fold[learned] != number
             fit_trees(odds.trees, place, features[rest], label[rest], [seed + number])
             fit_additive(odds, place, told[rest], label[rest])
+        told_of = _unseen(inner, place, fold[learned], features, told)
+        share = best_share(*told_of, torch.from_numpy(label))
+        report(f"share of the regression: {share}")
+        for odds in (*inner, vitals.odds):
+            odds.share[place] = share
         fit_trees(vitals.odds.trees, place, features, label, [seed + FOLDS + bag for bag in range(BAGS)])
         fit_additive(vitals.odds, place, told, label)
     return Learning(inner, fold)
+
+
+def _unseen(
+    inner: Sequence[Odds], place: int, fold: Rows, features: NDArray[np.floating], told: NDArray[np.floating]
+) -> tuple[Tensor, Tensor]:
+    """[rows] log odds by trees and by regression, each of the fit that never saw the row."""
+    by_trees, by_regression = torch.zeros(len(fold)), torch.zeros(len(fold))
+    for number, odds in enumerate(inner):
+        mine = np.flatnonzero(fold == number)
+        for first in range(0, len(mine), AT_ONCE):
+            rows = mine[first : first + AT_ONCE]
+            known = torch.from_numpy(np.isfinite(features[rows]).astype(np.float32))
+            by_trees[rows] = odds.trees(torch.from_numpy(np.nan_to_num(features[rows])), known)[:, place]
+            by_regression[rows] = odds.additive(torch.from_numpy(told[rows]))[:, place]
+    return by_trees, by_regression
+
+
+def best_share(by_trees: Tensor, by_regression: Tensor, label: Tensor) -> float:
+    """The regression's weight at which the cross entropy is least."""
+    loss = torch.nn.functional.binary_cross_entropy_with_logits
+    return min(SHARES, key=lambda share: float(loss((1 - share) * by_trees + share * by_regression, label)))
 
 
 def summarised(vitals: VitalsEncoder, examples: Examples, rows: Rows) -> NDArray[np.float32]:

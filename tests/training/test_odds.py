@@ -10,11 +10,12 @@ from models.trees import DEPTH, BoostedTrees
 from models.vitals import INPUTS
 from tests.training.stays import HOURS, stays
 from training import odds
+from training.batches import Batches
 from training.boosting import compile_trees
 from training.dataset import build
 from training.hand import hand_features
 from training.loop import predict, train
-from training.odds import fit_additive, fit_odds, summarised
+from training.odds import Learning, best_share, fit_additive, fit_odds, summarised
 from training.recipes import Recipe
 from training.scales import fit_scales
 
@@ -75,6 +76,41 @@ def test_log_odds_are_the_mean_of_the_trees_and_scikit_learns_regression(example
     np.testing.assert_allclose(answer[:, 1], (0.5 + fitted.decision_function(told.numpy())) / 2, atol=1e-5)
 
 
+def test_the_share_goes_to_who_knows_and_is_divided_where_both_know_something():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(0, 2, 4000)
+    label = torch.from_numpy((rng.random(4000) < 1 / (1 + np.exp(-truth))).astype(np.float32))
+    right, nonsense = torch.from_numpy(truth).float(), torch.from_numpy(rng.normal(0, 2, 4000)).float()
+    one, other = (right + torch.from_numpy(rng.normal(0, 1, 4000)).float() for _ in range(2))
+    assert best_share(right, nonsense, label) == 0
+    assert best_share(nonsense, right, label) == 1
+    assert 0.3 <= best_share(one, other, label) <= 0.7
+
+
+def test_a_fitted_share_is_the_one_that_is_served(examples, few, monkeypatch):
+    monkeypatch.setattr(odds, "best_share", lambda trees, regression, label: 0.2)
+    network, rows = _network(examples), np.arange(len(examples.labels))
+    told = fit_odds(network.vitals, CONDITIONS, examples, rows, 0, lambda line: None)
+    held, asked = network.vitals.odds, _asked(network, examples, rows)
+    for one in (held, *told.fits):
+        torch.testing.assert_close(one(*asked), 0.8 * one.trees(*asked[:2]) + 0.2 * one.additive(asked[2]))
+
+
+def test_a_patient_who_is_judged_is_told_of_by_the_fit_that_never_saw_it(examples):
+    network = _network(examples)
+    network.vitals.odds.bias += 100.0
+    fits = [Odds(2, 5, INPUTS) for _ in range(2)]
+    for number, one in enumerate(fits):
+        one.bias += 10.0 * number
+    rows = np.arange(3)
+    fold = np.full(len(examples.labels), -1)
+    fold[:2] = 0, 1
+    batches = Batches(examples, torch.zeros(0, 16), torch.zeros(0, 16))
+    told = batches.all_logits(network, rows, Learning(fits, fold))[:, NAMES.index(CONDITIONS[0])]
+    served = batches.all_logits(network, rows)[:, NAMES.index(CONDITIONS[0])]
+    np.testing.assert_allclose(served - told, [50.0, 45.0, 0.0], rtol=0.05, atol=1e-3)
+
+
 def test_a_patient_is_told_of_by_fits_that_never_saw_it(examples, few):
     rows = np.arange(len(examples.labels))
     told = fit_odds(_network(examples).vitals, CONDITIONS, examples, rows, 0, lambda line: None)
@@ -84,7 +120,8 @@ def test_a_patient_is_told_of_by_fits_that_never_saw_it(examples, few):
     again = fit_odds(_network(examples).vitals, CONDITIONS, spoilt, rows, 0, lambda line: None)
     first, same = told.fits[0].state_dict(), again.fits[0].state_dict()
     assert first["weight"].any() and first["trees.leaf"].any()
-    assert all(torch.equal(first[name], same[name]) for name in first)
+    fitted = first.keys() - {"share"}  # one number, from all patients
+    assert all(torch.equal(first[name], same[name]) for name in fitted)
     for part in ("weight", "trees.leaf"):
         assert not torch.equal(told.fits[1].state_dict()[part], again.fits[1].state_dict()[part])
     patients = [set(examples.group[told.fold == number]) for number in range(odds.FOLDS)]
@@ -103,6 +140,6 @@ def test_a_run_with_log_odds_learns(examples, few):
     sides = [np.flatnonzero((patient >= low) & (patient < high)) for low, high in ((0, 36), (36, 48), (48, 60))]
     lines = []
     told = predict(train(examples, *sides[:2], recipe, lines.append), examples, sides[2])
-    assert "log odds of sepsis-6h: 144 rows" in lines
+    assert "log odds of sepsis-6h: 192 rows" in lines
     sick = examples.labels[sides[2], NAMES.index("sepsis-6h")] == 1
     assert told[sick, 1].mean() > told[~sick, 1].mean()
