@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from models.layers import MASKED, ODDS, Block
 from models.odds import Odds
-from models.trees import hand_features
+from models.quotients import Quotients
+from models.trees import PER_SIGNAL, hand_features
 from models.window import BINS, FIGURES, F, H, V
 
 CLIP = 5.0
@@ -61,6 +62,7 @@ class VitalsEncoder(nn.Module):
         self.step = nn.Linear(2 * V, width)
         self.position = nn.Parameter(torch.randn(BINS, width) * 0.02)
         self.scores = NormalScores()
+        self.quotients = Quotients(PER_SIGNAL)
         self.odds = Odds(boosted, trees, INPUTS) if boosted else None
         self.boosted = boosted
         self.straight = nn.Linear(INPUTS, width)
@@ -83,7 +85,8 @@ class VitalsEncoder(nn.Module):
         told_BI = self.summarised(last, last_age_h, last_mask, figures)
         odds_BG = None
         if self.odds is not None:
-            odds_BG = self.odds(*hand_features(last, last_age_h, last_mask, figures), told_BI)
+            asked = self.quotients(*hand_features(last, last_age_h, last_mask, figures))
+            odds_BG = self.odds(*asked, told_BI)
         return self.encoded(values, mask, told_BI, odds_BG)
 
     def encoded(self, values: Tensor, mask: Tensor, told_BI: Tensor, odds_BG: Tensor | None) -> Tensor:

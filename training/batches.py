@@ -114,7 +114,7 @@ def _vitals(network: Network, window: WindowBatch, rows: Rows, learning: Learnin
         return network.vitals(*inputs)
     newest = inputs[2:]
     told = network.vitals.summarised(*newest)
-    asked = (*hand_features(*newest), told)
+    asked = (*network.vitals.quotients(*hand_features(*newest)), told)
     odds = network.vitals.odds(*asked)
     fold = torch.from_numpy(learning.fold[rows]).unsqueeze(1)
     for number, fitted in enumerate(learning.fits):

@@ -23,7 +23,7 @@ def fit_trees(
     for number, seed in enumerate(seeds):
         fitted = HistGradientBoostingClassifier(
             learning_rate=0.05,
-            max_iter=trees.threshold.shape[1] // len(seeds),
+            max_iter=trees.threshold.shape[1] // BAGS,
             max_depth=DEPTH,
             max_leaf_nodes=None,
             min_samples_leaf=20,

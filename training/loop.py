@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, distributed, nn
 
 from models.calibration import Calibration
+from models.conditions import CONDITIONS
 from models.conformal import Conformal, fit
 from models.network import Architecture, Network
 from training import documents, imagenet, lsa
@@ -136,11 +137,21 @@ def train(
             save(checkpoint, progress, recipe)
     network.load_state_dict(progress.best_state)
     logits, labels = batches.all_logits(network, validation_rows, learning), examples.labels[validation_rows]
-    calibration = fit_calibration(logits, labels, recipe.bootstraps, recipe.seed)
+    group = examples.group[validation_rows]
+    calibration = fit_calibration(logits, labels, group, recipe.bootstraps, recipe.seed, _believed(recipe, learning))
     probability = calibration.probability(logits)
     thresholds = choose_thresholds(probability, labels)
-    sets = fit(probability, labels, examples.group[validation_rows])
+    sets = fit(probability, labels, group)
     return Trained(network, tokenizer, calibration, thresholds, sets, progress.epoch)
+
+
+def _believed(recipe: Recipe, learning: Learning | None) -> dict[str, float]:
+    """By condition with log odds of classical fits, how far they are shifted: of an hourly one few of the other hours
+    were learned from."""
+    if learning is None:
+        return {}
+    hourly = {condition.name for condition in CONDITIONS if condition.hourly}
+    return {name: math.log(recipe.other_hours) if name in hourly else 0.0 for name in learning.conditions}
 
 
 def _taught_documents(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from models.conditions import CONDITIONS, NAMES
 from models.odds import Odds
@@ -22,24 +22,26 @@ from training.hand import AT_ONCE, hand_features
 from training.peers import training_rows
 
 Rows = NDArray[np.int64]
-FOLDS = 5
+FOLDS = 4
 FEWEST = 300
 """Fewer labelled rows than this make no fits."""
 PENALTY = 300.0
 """On the regression's squared weights: thousands of inputs, few stays with the condition."""
 LATE = 2
 """Last snapshots of a stay that are learned from: the one before the last is a second look at the same patient."""
-SHARES = tuple(number / 10 for number in range(11))
-"""Weights that the regression may get."""
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""Weights that the regression may get; the greater part is the trees'."""
 _ASKED_OF = ("last", "last_age_h", "last_mask", "figures")
 
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """fold: [N] which of `fits` never saw the row's patient; -1: none did, the served ones will do."""
+    """fold: [N] which of `fits` never saw the row's patient; -1: none did, the served ones will do. conditions: those
+    that had labels enough."""
 
     fits: Sequence[Odds]
     fold: NDArray[np.int64]
+    conditions: Sequence[str]
 
 
 def fit_odds(
@@ -55,8 +57,8 @@ def fit_odds(
     of_name = np.random.default_rng(seed).permutation(len(names)) % FOLDS
     place_N = np.minimum(np.searchsorted(names, examples.group), len(names) - 1)
     fold = np.where(names[place_N] == examples.group, of_name[place_N], -1)
-    trees = vitals.odds.trees.threshold.shape[1]
-    inner = [Odds(len(conditions), trees // BAGS, INPUTS) for _ in range(FOLDS)]  # one bag each
+    inner = [Odds(*vitals.odds.trees.threshold.shape[:2], INPUTS) for _ in range(FOLDS)]
+    fitted = []
     for place, condition in enumerate(conditions):
         column = NAMES.index(condition)
         learned = training_rows(examples, rows, column, seed, other_hours=1.0, late=LATE)
@@ -67,37 +69,48 @@ def fit_odds(
         features, told = hand_features(examples, learned), summarised(vitals, examples, learned)
         for number, odds in enumerate(inner):
             rest = fold[learned] != number
-            fit_trees(odds.trees, place, features[rest], label[rest], [seed + number])
+            fit_trees(odds.trees, place, features[rest], label[rest], _seeds(seed, number))
             fit_additive(odds, place, told[rest], label[rest])
         told_of = _unseen(inner, place, fold[learned], features, told)
-        share = best_share(*told_of, torch.from_numpy(label))
+        share = best_share(*told_of, label)
         report(f"share of the regression: {share}")
         for odds in (*inner, vitals.odds):
             odds.share[place] = share
-        fit_trees(vitals.odds.trees, place, features, label, [seed + FOLDS + bag for bag in range(BAGS)])
+        fit_trees(vitals.odds.trees, place, features, label, _seeds(seed, FOLDS))
         fit_additive(vitals.odds, place, told, label)
-    return Learning(inner, fold)
+        fitted.append(condition)
+    return Learning(inner, fold, fitted)
+
+
+def _seeds(seed: int, number: int) -> list[int]:
+    return [seed + BAGS * number + bag for bag in range(BAGS)]
 
 
 def _unseen(
     inner: Sequence[Odds], place: int, fold: Rows, features: NDArray[np.floating], told: NDArray[np.floating]
-) -> tuple[Tensor, Tensor]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """[rows] log odds by trees and by regression, each of the fit that never saw the row."""
-    by_trees, by_regression = torch.zeros(len(fold)), torch.zeros(len(fold))
+    by_trees, by_regression = np.zeros(len(fold), np.float32), np.zeros(len(fold), np.float32)
     for number, odds in enumerate(inner):
         mine = np.flatnonzero(fold == number)
         for first in range(0, len(mine), AT_ONCE):
             rows = mine[first : first + AT_ONCE]
             known = torch.from_numpy(np.isfinite(features[rows]).astype(np.float32))
-            by_trees[rows] = odds.trees(torch.from_numpy(np.nan_to_num(features[rows])), known)[:, place]
-            by_regression[rows] = odds.additive(torch.from_numpy(told[rows]))[:, place]
+            by_trees[rows] = odds.trees(torch.from_numpy(np.nan_to_num(features[rows])), known)[:, place].numpy()
+            by_regression[rows] = odds.additive(torch.from_numpy(told[rows]))[:, place].numpy()
     return by_trees, by_regression
 
 
-def best_share(by_trees: Tensor, by_regression: Tensor, label: Tensor) -> float:
-    """The regression's weight at which the cross entropy is least."""
-    loss = torch.nn.functional.binary_cross_entropy_with_logits
-    return min(SHARES, key=lambda share: float(loss((1 - share) * by_trees + share * by_regression, label)))
+def best_share(
+    by_trees: NDArray[np.floating], by_regression: NDArray[np.floating], label: NDArray[np.floating]
+) -> float:
+    """The regression's weight at which AUROC and AUPRC are greatest together."""
+
+    def ranks(share: float) -> float:
+        told = (1 - share) * by_trees + share * by_regression
+        return float(roc_auc_score(label, told) + average_precision_score(label, told))
+
+    return max(SHARES, key=ranks)
 
 
 def summarised(vitals: VitalsEncoder, examples: Examples, rows: Rows) -> NDArray[np.float32]:
