@@ -31,7 +31,10 @@ class Conformal:
 
     def contains(self, probability: NDArray[np.floating]) -> NDArray[np.bool_]:
         """[B, C, 2]: whether each of `OUTCOMES` is in the set of a probability [B, C]."""
-        return np.stack([probability <= self.no_event_to, probability >= self.event_from], -1)
+        found = np.empty((*probability.shape, 2), np.bool_)
+        np.less_equal(probability, self.no_event_to, found[..., 0])
+        np.greater_equal(probability, self.event_from, found[..., 1])
+        return found
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -42,22 +42,23 @@ class Fusion(nn.Module):
         """[M] per-hour fading rate of each modality's token; its half-life is ln 2 / rate."""
         return nn.functional.softplus(self.rate)
 
-    def prepared(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
-        """[B, S, D] tokens with absence and age worked in; an absent slot's content cannot get through."""
+    def prepared(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, S, D] tokens with absence and age worked in, and as they are but faded; an absent slot's content cannot
+        get through.
+        """
         rate_S = torch.matmul(self.of_slot, self.decay())
         age_BS = torch.clamp(age_h, 0, 24 * 30) * present
         here_BS1 = present.unsqueeze(-1)
-        faded = tokens * torch.exp(-rate_S * age_BS).unsqueeze(-1) + self.age(torch.log1p(age_BS).unsqueeze(-1))
-        return here_BS1 * faded + (1 - here_BS1) * self.absent + self.slot
+        faded = tokens * (torch.exp(-rate_S * age_BS) * present).unsqueeze(-1)
+        aged = torch.log1p(age_BS).unsqueeze(-1) * self.age.weight[:, 0]
+        return faded + aged + here_BS1 * (self.age.bias - self.absent) + (self.absent + self.slot), faded
 
-    def answer(self, x_BD: Tensor, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
+    def answer(self, x_BD: Tensor, faded: Tensor) -> Tensor:
         """[B, C] logits from what was fused, on top of the log odds that the vitals token ends with."""
         logits_BC = self.head(x_BD)
         if not self.boosted:
             return logits_BC
-        here_B1 = present[:, :1]
-        fading_B1 = torch.exp(-self.decay()[0] * torch.clamp(age_h[:, :1], 0, 24 * 30) * here_B1) * here_B1
-        return logits_BC + torch.matmul(tokens[:, 0, -self.boosted :] * fading_B1, self.place)
+        return logits_BC + torch.matmul(faded[:, 0, -self.boosted :], self.place)
 
 
 class SplicingFusion(Fusion):
@@ -68,8 +69,8 @@ class SplicingFusion(Fusion):
         self.join = nn.Sequential(nn.Linear(len(SLOTS) * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
-        x_BD = self.join(self.prepared(tokens, present, age_h).flatten(1))
-        return self.answer(x_BD, tokens, present, age_h)
+        x_BSD, faded = self.prepared(tokens, present, age_h)
+        return self.answer(self.join(x_BSD.flatten(1)), faded)
 
 
 class AdditiveFusion(Fusion):
@@ -81,10 +82,10 @@ class AdditiveFusion(Fusion):
         self.value = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
-        x_BSD = self.prepared(tokens, present, age_h)
+        x_BSD, faded = self.prepared(tokens, present, age_h)
         weight_BS = torch.softmax(self.score(x_BSD).squeeze(-1) + (1 - present) * MASKED, -1)
         x_BD = torch.matmul(weight_BS.unsqueeze(1), self.value(x_BSD)).squeeze(1)
-        return self.answer(x_BD, tokens, present, age_h)
+        return self.answer(x_BD, faded)
 
 
 class MultiplicativeFusion(Fusion):
@@ -96,11 +97,11 @@ class MultiplicativeFusion(Fusion):
         self.key, self.value = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
-        x_BSD = self.prepared(tokens, present, age_h)
+        x_BSD, faded = self.prepared(tokens, present, age_h)
         scores_BS = torch.matmul(self.key(x_BSD), self.query) * self.query.shape[0] ** -0.5
         weight_BS = torch.softmax(scores_BS + (1 - present) * MASKED, -1)
         x_BD = torch.matmul(weight_BS.unsqueeze(1), self.value(x_BSD)).squeeze(1)
-        return self.answer(x_BD, tokens, present, age_h)
+        return self.answer(x_BD, faded)
 
 
 class SelfAttentionFusion(Fusion):
@@ -114,12 +115,13 @@ class SelfAttentionFusion(Fusion):
         self.blocks = nn.ModuleList(Block(width, heads, 0.1) for _ in range(layers))
 
     def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
-        x_BSD = self.prepared(tokens, present, age_h)
-        x_BND = torch.cat([self.cls.expand(x_BSD.shape[0], -1, -1), x_BSD], 1)
+        x_BSD, faded = self.prepared(tokens, present, age_h)
+        pad = nn.functional.pad
+        x_BND = pad(x_BSD, (0, 0, 1, 0)) + pad(self.cls, (0, 0, 0, len(SLOTS)))
         for block in self.blocks[:-1]:
             x_BND = block(x_BND)
         x_BND = self.blocks[-1](x_BND, queries=1)
-        return self.answer(x_BND[:, 0], tokens, present, age_h)
+        return self.answer(x_BND[:, 0], faded)
 
 
 def make_fusion(kind: str, conditions: int, width: int, boosted: Sequence[int] = ()) -> Fusion:

@@ -20,7 +20,8 @@ class SelfAttention(nn.Module):
     def forward(self, x_BND: Tensor, bias_BN: Tensor | None, queries: int | None = None) -> Tensor:
         """What the first `queries` tokens gather from all (None: every token)."""
         b, n, d = x_BND.shape
-        q, k, v = self.qkv(x_BND).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(x_BND).view(b, n, 3 * self.heads, d // self.heads)
+        q, k, v = qkv.transpose(1, 2).split(self.heads, 1)
         if queries is not None:
             q, n = q[:, :, :queries], queries
         scores = torch.matmul(q, k.transpose(-1, -2)) * (d // self.heads) ** -0.5

@@ -13,7 +13,7 @@ from models.trees import BoostedTrees
 
 
 class Odds(nn.Module):
-    """[B, G] log odds from `hand_features` and [B, I] of `summarised`; before they are fitted, 0. `share` is the
+    """[B, G] log odds from `HandFeatures` and [B, I] of `summarised`; before they are fitted, 0. `share` is the
     regression's weight."""
 
     def __init__(self, conditions: int, trees: int, inputs: int) -> None:

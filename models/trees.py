@@ -5,10 +5,13 @@ convert whole. Shapes: B rows, P figures a signal (`PER_SIGNAL`), V signals, G c
 leaves a tree in the order of a heap.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from models.window import FIGURES, H
+from models.quotients import Quotients
+from models.window import FIGURES, HOURS, H
 
 PER_SIGNAL = ("last", "age", *FIGURES, "last-first", "last-mean", "6h-48h", "max-min")
 P = len(PER_SIGNAL)
@@ -16,23 +19,48 @@ DEPTH = 3
 NODES = 2**DEPTH - 1
 NEVER = -1e30
 """A threshold that no value is below; with `missing_left` 0 a node that always goes right."""
+FAR = 3e38
+"""Beyond every threshold: a value that is not known is told as this, or its negative, as the node wants it."""
+
+_CHANGES = (("last", "first_48h"), ("last", "mean_48h"), ("mean_6h", "mean_48h"), ("max_48h", "min_48h"))
+_TOP = (0, 1, 2)
+_LOWEST = (3, 5, 4, 6)
+"""Nodes of the lowest level: the left children of nodes 1 and 2, then the right ones, so that halves meet."""
 
 
-def hand_features(last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, P * V] features and whether each is known: newest value and its age, the window's figures, and changes."""
-    count, mean = figures[:, :H], figures[:, H : 2 * H]
-    first, whole = figures[:, FIGURES.index("first_48h")], (count[:, H - 1] > 0).float()
-    spread = figures[:, FIGURES.index("max_48h")] - figures[:, FIGURES.index("min_48h")]
-    changes = (last - first, last - mean[:, H - 1], mean[:, 0] - mean[:, H - 1], spread)
-    told = torch.cat([last.unsqueeze(1), last_age_h.unsqueeze(1), figures, torch.stack(changes, 1)], 1)
-    measured = (count > 0).float()
-    both, here = (last_mask * whole).unsqueeze(1), last_mask.unsqueeze(1)
+def knowledge(last_mask: Tensor, figures: Tensor) -> Tensor:
+    """[B, H + 3, V]: measured over each horizon, ever, more than once, and 1."""
+    count = figures[:, :H]
     several = (count[:, H - 1 :] > 1).float()
-    over_48h = whole.unsqueeze(1)
-    always = torch.ones_like(measured)
-    of_figures = [always, measured, measured, measured, several, over_48h]
-    known = torch.cat([here, here, *of_figures, both, both, measured[:, :1], over_48h], 1)
-    return told.flatten(1), known.flatten(1)
+    known = torch.cat([(count > 0).float(), last_mask.unsqueeze(1), several], 1)
+    return nn.functional.pad(known, (0, 0, 0, 1), value=1.0)
+
+
+EVER, SEVERAL, ALWAYS = H, H + 1, H + 2
+KNOWN_BY = {"last": EVER, "age": EVER, "last-first": H - 1, "last-mean": H - 1, "6h-48h": 0, "max-min": H - 1}
+"""Which row of `knowledge` says whether a figure is known; a count always is."""
+KNOWN_BY |= {name: ALWAYS if name.startswith("count") else place % H for place, name in enumerate(FIGURES[: 4 * H])}
+KNOWN_BY |= {f"std_{HOURS}h": SEVERAL, f"first_{HOURS}h": H - 1}
+
+
+class HandFeatures(nn.Module):
+    """[B, P * V + N] features and whether each is known: newest value and its age, the window's figures, changes, and
+    `Quotients`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, side in (("minuend", 0), ("subtrahend", 1)):
+            rows = torch.tensor([PER_SIGNAL.index(pair[side]) for pair in _CHANGES])
+            self.register_buffer(name, rows, persistent=False)
+        self.register_buffer("known_by", torch.tensor([KNOWN_BY[name] for name in PER_SIGNAL]), persistent=False)
+        self.quotients = Quotients(PER_SIGNAL)
+
+    def forward(self, last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor) -> tuple[Tensor, Tensor]:
+        told = torch.cat([last.unsqueeze(1), last_age_h.unsqueeze(1), figures], 1)
+        changes = told.index_select(1, self.minuend) - told.index_select(1, self.subtrahend)
+        known = knowledge(last_mask, figures).index_select(1, self.known_by)
+        return self.quotients(torch.cat([told, changes], 1).flatten(1), known.flatten(1))
 
 
 class BoostedTrees(nn.Module):
@@ -47,13 +75,25 @@ class BoostedTrees(nn.Module):
         self.register_buffer("start", torch.zeros(conditions))
 
     def forward(self, told: Tensor, known: Tensor) -> Tensor:
-        asked = (-1, *self.threshold.shape)
-        value = told.index_select(1, self.feature).view(asked)
-        here = known.index_select(1, self.feature).view(asked)
-        left = here * (value <= self.threshold).float() + (1 - here) * self.missing_left
-        reached = self.leaf.unsqueeze(0)
-        for level in range(DEPTH - 1, -1, -1):  # from the leaves up, a node's two children become its value
-            first, last = 2**level - 1, 2 ** (level + 1) - 1
-            go = left[..., first:last]
-            reached = go * reached[..., 0::2] + (1 - go) * reached[..., 1::2]
-        return reached.sum((-2, -1)) + self.start  # OpenVINO's answer is wrong after a squeeze of the last dimension
+        """Takes `HandFeatures`. What depends on the trees alone is constant, and folded by whoever compiles this."""
+        there = known > 0
+        asked = torch.cat([torch.where(there, told, FAR), torch.where(there, told, -FAR)], 1)
+        conditions, trees, _ = self.threshold.shape
+        feature = self.feature.view(conditions, trees, NODES) + self.missing_left.long() * told.shape[1]
+        value = asked.index_select(1, _by_node(feature, (*_TOP, *_LOWEST)).flatten())
+        value = value.view(-1, NODES, conditions * trees)
+        threshold = torch.clamp(self.threshold, max=FAR / 2)  # scikit-learn's are infinite where only absence decides
+        left = (value <= _by_node(threshold, (*_TOP, *_LOWEST))).float()
+        if_right = _by_node(self.leaf, [2 * node - 2 * 3 + 1 for node in _LOWEST])
+        if_left = _by_node(self.leaf, [2 * node - 2 * 3 for node in _LOWEST])
+        reached = if_right + left[:, 3:] * (if_left - if_right)
+        for first, last in ((1, 3), (0, 1)):  # from the leaves up, a node's two children become its value
+            half = last - first
+            reached = reached[:, half:] + left[:, first:last] * (reached[:, :half] - reached[:, half:])
+        # Two sums at once: after a squeeze OpenVINO 2026.4 reads memory that is not its own.
+        return reached.view(-1, 1, conditions, trees).sum((1, 3)) + self.start
+
+
+def _by_node(x: Tensor, order: Sequence[int]) -> Tensor:
+    """[nodes, conditions * trees] of [conditions, trees, nodes]: what is done at once lies together."""
+    return torch.stack([x[..., node].flatten() for node in order])

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from models.layers import MASKED, ODDS, Block
 from models.odds import Odds
-from models.quotients import Quotients
-from models.trees import PER_SIGNAL, hand_features
+from models.trees import EVER, HandFeatures, knowledge
 from models.window import BINS, FIGURES, F, H, V
 
 CLIP = 5.0
@@ -26,6 +25,9 @@ SQUARED = 0.3
 """Weight of a score's square, which has greater spread than the score."""
 QUIET = 0.2
 INPUTS = 2 * K * V + (H + 1) * V
+
+_KNOWN_BY = [place % H if place < 4 * H else H - 1 for place in range(F)] + [EVER] * (K - F)
+"""Which row of `knowledge` says whether a figure has a score: std and first are over all of the window."""
 
 
 class NormalScores(nn.Module):
@@ -39,7 +41,7 @@ class NormalScores(nn.Module):
         self.register_buffer("start", torch.zeros(K, V))
 
     def forward(self, figures_BKV: Tensor, known_BKV: Tensor) -> Tensor:
-        passed_BKVQ = torch.clamp((figures_BKV.unsqueeze(-1) - self.low) / self.width, 0, 1)
+        passed_BKVQ = torch.clamp((figures_BKV.unsqueeze(-1) - self.low) * (1 / self.width), 0, 1)
         return ((passed_BKVQ * self.rise).sum(-1) + self.start) * known_BKV
 
 
@@ -62,7 +64,8 @@ class VitalsEncoder(nn.Module):
         self.step = nn.Linear(2 * V, width)
         self.position = nn.Parameter(torch.randn(BINS, width) * 0.02)
         self.scores = NormalScores()
-        self.quotients = Quotients(PER_SIGNAL)
+        self.register_buffer("known_by", torch.tensor(_KNOWN_BY), persistent=False)
+        self.hand = HandFeatures()
         self.odds = Odds(boosted, trees, INPUTS) if boosted else None
         self.boosted = boosted
         self.straight = nn.Linear(INPUTS, width)
@@ -85,7 +88,7 @@ class VitalsEncoder(nn.Module):
         told_BI = self.summarised(last, last_age_h, last_mask, figures)
         odds_BG = None
         if self.odds is not None:
-            asked = self.quotients(*hand_features(last, last_age_h, last_mask, figures))
+            asked = self.hand(last, last_age_h, last_mask, figures)
             odds_BG = self.odds(*asked, told_BI)
         return self.encoded(values, mask, told_BI, odds_BG)
 
@@ -93,10 +96,11 @@ class VitalsEncoder(nn.Module):
         """The token from what is `summarised` and log odds: while it learns, of fits that never saw the patient."""
         summary_BD = self.straight(told_BI) + self.summary(told_BI)
         scaled_BTV = torch.clamp((values - self.mean) / self.std, -CLIP, CLIP) * mask
-        steps_BTD = self.step(torch.cat([scaled_BTV, mask], -1)) + self.position
+        placed_TD = self.position + self.step.bias
+        steps_BTD = torch.matmul(torch.cat([scaled_BTV, mask], -1), self.step.weight.t()) + placed_TD
         x_BND = torch.cat([summary_BD.unsqueeze(1), steps_BTD], 1)
         empty_BT = (mask.sum(-1) == 0).float()  # bins without a measurement are not attended to
-        bias_BN = torch.cat([torch.zeros_like(empty_BT[:, :1]), empty_BT * MASKED], 1)
+        bias_BN = nn.functional.pad(empty_BT * MASKED, (1, 0))
         for block in self.blocks[:-1]:
             x_BND = block(x_BND, bias_BN)
         x_BND = self.blocks[-1](x_BND, bias_BN, queries=1)
@@ -107,14 +111,7 @@ class VitalsEncoder(nn.Module):
 
     def summarised(self, last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor) -> Tensor:
         """[B, INPUTS]: every figure's score and its square, then what was not measured over each horizon or ever."""
-        measured_BHV = (figures[:, :H] > 0).float()
-        whole_B1V = measured_BHV[:, H - 1 :]
-        here_B1V = last_mask.unsqueeze(1)
-        known_BKV = torch.cat([*(measured_BHV,) * 4, whole_B1V, whole_B1V, here_B1V, here_B1V], 1)
+        knowledge_BXV = knowledge(last_mask, figures)
         told_BKV = torch.cat([figures, last.unsqueeze(1), last_age_h.unsqueeze(1)], 1)
-        score_BKV = self.scores(told_BKV, known_BKV)
-        squared_BKV = score_BKV * score_BKV * SQUARED
-        return torch.cat([score_BKV.flatten(1), squared_BKV.flatten(1), 1 - measured_BHV.flatten(1), 1 - last_mask], 1)
-
-
-assert F == 4 * H + 2  # `summarised` names which counts stand behind which figures
+        score_BKV = self.scores(told_BKV, knowledge_BXV.index_select(1, self.known_by))
+        return torch.cat([score_BKV, score_BKV * score_BKV * SQUARED, 1 - knowledge_BXV[:, : EVER + 1]], 1).flatten(1)

@@ -21,6 +21,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.utils.futures import notify
 
+from streaming.fetch_scan import FetchScan
 from streaming.fetch_sessions import FetchSessions
 from streaming.ledger import Ledger
 
@@ -59,6 +60,11 @@ class OneLoopConsumer(driver.AIOKafkaConsumerThread):
 
     def __init__(self, consumer: "BatchConsumer", loop: asyncio.AbstractEventLoop, beacon: Any) -> None:
         super().__init__(consumer, loop=loop, thread_loop=loop, Worker=_SameLoop, beacon=beacon)
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        fetcher = self._ensure_consumer()._fetcher
+        fetcher._get_actions_per_node = FetchScan(fetcher)
 
     async def _gather_remaining_tasks(self) -> None:
         """mode would cancel every task of the loop, which here is the worker's own."""

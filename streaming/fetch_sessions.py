@@ -39,7 +39,7 @@ class IncrementalFetch(FetchRequest):
     """aiokafka's fetch, naming only what `session` does not hold yet, and what it must forget."""
 
     def __init__(self, whole: FetchRequest, session: Session) -> None:
-        wanted = wanted_of(whole)
+        self.wanted = wanted = wanted_of(whole)
         held = session.held or {}
         named: dict[str, list[tuple[int, int, int]]] = {}
         for (topic, partition), (offset, most) in wanted.items():
@@ -92,14 +92,15 @@ class FetchSessions:
     async def _fetch(self, node_id: int, request: FetchRequest, **options: Any) -> Any:
         # Taken out, so that a fetch that fails or is cancelled leaves none behind.
         session = self._sessions.pop(node_id, Session())
-        response = await self._client.send(node_id, IncrementalFetch(request, session), **options)
+        asked = IncrementalFetch(request, session)
+        response = await self._client.send(node_id, asked, **options)
         if response.API_VERSION < _NAMED:
             return response
         if response.error_code:  # the broker no longer knows this session, or another epoch of it: name everything
             session = Session()
             response = await self._client.send(node_id, IncrementalFetch(request, session), **options)
         if not response.error_code and response.session_id:
-            self._sessions[node_id] = session.following(response.session_id, wanted_of(request))
+            self._sessions[node_id] = session.following(response.session_id, asked.wanted)
         return response
 
 

@@ -15,6 +15,9 @@ _BANDS: dict[str, tuple[tuple[float, int], ...]] = {
     "temperature": ((35.0, 3), (36.0, 1), (38.0, 0), (39.0, 1), (float("inf"), 2)),
 }
 _ROUNDED = {"respiratory_rate": 0, "spo2": 0, "systolic": 0, "heart_rate": 0, "temperature": 1}
+_GCS_PARTS = ("gcs_eye", "gcs_verbal", "gcs_motor")
+READ = (*_BANDS, "fio2", "gcs", *_GCS_PARTS)
+"""Signals that the score reads."""
 ROOM_AIR_PERCENT = 21.0
 ALERT_GCS = 15
 
@@ -34,7 +37,7 @@ def score(latest: Mapping[str, float]) -> int | None:
     if "fio2" in latest:
         charted = True
         points += 2 if latest["fio2"] > ROOM_AIR_PERCENT else 0
-    parts = [latest.get(f"gcs_{part}") for part in ("eye", "verbal", "motor")]
+    parts = [latest.get(name) for name in _GCS_PARTS]
     total = latest.get("gcs") if None in parts else sum(part for part in parts if part is not None)
     if total is not None:
         charted = True

@@ -27,6 +27,7 @@ ENTRY = np.dtype(
 )
 """`key` = time in ms * 256 + signal; 25 bytes an entry. A retraction is an entry of rank 255."""
 
+ALL = np.arange(len(SIGNALS))
 STATIC = frozenset(index for index, signal in enumerate(SIGNALS) if signal.kind == "static")
 
 
@@ -132,12 +133,15 @@ class Observations:
         value = np.concatenate([self.static["value"], valid["value"]])
         return build_window(key >> _SIGNAL_BITS, key & 0xFF, value, anchor)
 
-    def latest(self) -> dict[int, tuple[int, float]]:
-        """Per signal its newest standing (time in ms, value in canonical units)."""
+    def latest(self, signals: NDArray[np.intp] = ALL) -> dict[int, tuple[int, float]]:
+        """Of each of these signals its newest standing (time in ms, value in canonical units)."""
         found: dict[int, tuple[int, float]] = {}
         for source in (self.static, self._valid()):
+            if not len(source):
+                continue
             newest = np.full(len(SIGNALS), -1)
             newest[source["key"] & 0xFF] = np.arange(len(source))  # of repeated indices NumPy keeps the last
+            newest = newest[signals]
             chosen = source[newest[newest >= 0]]
             for key, value in zip(chosen["key"].tolist(), chosen["value"].tolist(), strict=True):
                 found[key & 0xFF] = (key >> _SIGNAL_BITS, value)

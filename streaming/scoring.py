@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from models import conformal
 from models.conditions import BY_NAME
 from models.predictor import Predictor
-from models.signals import SIGNALS
+from models.signals import SIGNALS, by_name
 from models.window import MAX_NOTES, MAX_SERIES, MODALITIES, SLOTS, stack
+from streaming import news2
 from streaming.clock import HOUR_MS
 from streaming.history import Embedding, PatientState, ScanEntry
 from streaming.messages import Modality
-from streaming.news2 import score as news2_score
 
 NEWS2_MAX_AGE_MS = 24 * HOUR_MS
 """A vital sign older than a day says nothing of now."""
+
+_NEWS2_SIGNALS = np.array([by_name[name] for name in news2.READ])
 
 VITALS = "vitals"
 
@@ -227,9 +229,11 @@ def _without_stale(state: PatientState) -> PatientState:
 
 
 def _news2(state: PatientState, as_of_ms: int) -> int | None:
-    latest = {
-        SIGNALS[signal].name: value
-        for signal, (time_ms, value) in state.observations.latest().items()
-        if SIGNALS[signal].kind == "vital" and as_of_ms - time_ms <= NEWS2_MAX_AGE_MS
-    }
-    return news2_score(latest)
+    latest = state.observations.latest(_NEWS2_SIGNALS)
+    return news2.score(
+        {
+            SIGNALS[signal].name: value
+            for signal, (time_ms, value) in latest.items()
+            if as_of_ms - time_ms <= NEWS2_MAX_AGE_MS
+        }
+    )

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from models.conditions import CONDITIONS
 from models.network import Network
-from models.trees import hand_features
 from models.window import MAX_NOTES, MODALITIES, SLOTS, WINDOW_FIELDS, V, WindowBatch
 from training.dataset import Examples
 from training.odds import Learning
@@ -112,13 +111,13 @@ def _vitals(network: Network, window: WindowBatch, rows: Rows, learning: Learnin
     inputs = _tensors(window)
     if learning is None:
         return network.vitals(*inputs)
-    newest = inputs[2:]
-    told = network.vitals.summarised(*newest)
-    asked = (*network.vitals.quotients(*hand_features(*newest)), told)
-    odds = network.vitals.odds(*asked)
-    fold = torch.from_numpy(learning.fold[rows]).unsqueeze(1)
-    for number, fitted in enumerate(learning.fits):
-        odds = torch.where(fold == number, fitted(*asked), odds)
+    with torch.no_grad():
+        told = network.vitals.summarised(*inputs[2:])
+        asked = (*network.vitals.hand(*inputs[2:]), told)
+        odds = network.vitals.odds(*asked)
+        fold = torch.from_numpy(learning.fold[rows]).unsqueeze(1)
+        for number, fitted in enumerate(learning.fits):
+            odds = torch.where(fold == number, fitted(*asked), odds)
     return network.vitals.encoded(*inputs[:2], told, odds)
 
 

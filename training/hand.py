@@ -12,7 +12,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import QuantileTransformer
 
 from models import trees
-from models.quotients import Quotients
 from training.dataset import Examples
 
 Array = NDArray[np.floating]
@@ -26,11 +25,11 @@ RARE = 0.01
 
 def hand_features(examples: Examples, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """[rows, P * V + N] of `models.trees.PER_SIGNAL` and `models.quotients.QUOTIENTS`, NaN where not known."""
-    parts, quotients = [], Quotients(trees.PER_SIGNAL)
+    parts, hand = [], trees.HandFeatures()
     for first in range(0, len(rows), AT_ONCE):
         window = examples.window(rows[first : first + AT_ONCE])
         names = ("last", "last_age_h", "last_mask", "figures")
-        told, known = quotients(*trees.hand_features(*(torch.from_numpy(getattr(window, name)) for name in names)))
+        told, known = hand(*(torch.from_numpy(getattr(window, name)) for name in names))
         parts.append(torch.where(known > 0, told, torch.nan).numpy())
     return np.concatenate(parts)
 

@@ -6,6 +6,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
+from streaming.fetch_scan import FetchScan
 from streaming.fetch_sessions import FetchSessions, IncrementalFetch, Session
 
 pytestmark = pytest.mark.integration
@@ -23,6 +24,25 @@ class _Forgetful(FetchSessions):
             self.forge = False
             self._sessions[node_id] = Session(12345, 9, {})
         return await super().send(node_id, request, **options)
+
+
+class _Counted(FetchScan):
+    """Counts the fetcher's questions, and those that aiokafka answered by looking at every partition itself."""
+
+    def __init__(self, fetcher):
+        super().__init__(fetcher)
+        self.asked = self.looked = 0
+        whole = self._look
+
+        def look(assignment):
+            self.looked += 1
+            return whole(assignment)
+
+        self._look = look
+
+    def __call__(self, assignment):
+        self.asked += 1
+        return super().__call__(assignment)
 
 
 class _Wire:
@@ -57,6 +77,7 @@ async def _run(site):
     sessions = consumer._client = _Forgetful(wire)
     await producer.start()
     await consumer.start()
+    scan = consumer._fetcher._get_actions_per_node = _Counted(consumer._fetcher)
     consumer.assign(tps)
     await consumer.seek_to_beginning(*tps)
     seen: list[bytes] = []
@@ -74,10 +95,13 @@ async def _run(site):
     try:
         await send(0, 64)
         await read_until(64)
-        before = len(wire.named)
+        before, asked, looked = len(wire.named), scan.asked, scan.looked
         for number in range(64, 96):  # a trickle: one record a fetch
             await send(number, number + 1)
             await read_until(number + 1)
+        assert scan.looked - looked < 0.7 * (scan.asked - asked), (
+            "a wake-up that can begin nothing looks at no partition"
+        )
         assert max(wire.named[before + 1 :]) < PARTITIONS, "a session names only what changed"
         consumer.pause(tps[0])
         await send(96, 104)
