@@ -7,6 +7,7 @@ alone and can be cached; how old they are by now is told to the fusion as the to
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,62 +78,86 @@ WINDOW_FIELDS = ("values", "mask", "last", "last_age_h", "last_mask", "figures")
 def build_window(
     time_ms: NDArray[np.int64], signal: NDArray[np.int64], value: NDArray[np.float32], anchor_ms: int
 ) -> PatientWindow:
-    """Observations, ascending in time within each signal, as a window that ends at `anchor_ms`.
+    """`build_windows` of one patient."""
+    row = np.zeros(len(value), np.int64)
+    batch = build_windows(time_ms, signal, value, row, np.array([anchor_ms]))
+    return PatientWindow(*(getattr(batch, name)[0] for name in WINDOW_FIELDS))
+
+
+def build_windows(
+    time_ms: NDArray[np.int64],
+    signal: NDArray[np.int64],
+    value: NDArray[np.float32],
+    row: NDArray[np.int64],
+    anchor_ms: NDArray[np.int64],
+) -> WindowBatch:
+    """Windows that end at `anchor_ms` [B], of observations of row `row`, ascending in time within each row and signal.
 
     Observations after the anchor are left out: the window never sees the future.
     """
-    values = np.zeros((BINS, V), np.float32)
-    mask = np.zeros((BINS, V), np.float32)
-    last = np.zeros(V, np.float32)
-    last_age_h = np.zeros(V, np.float32)
-    last_mask = np.zeros(V, np.float32)
+    b = len(anchor_ms)
+    place = row * V + signal  # in [B, V], flat: of repeated places NumPy keeps the last assignment
+    age_ms = anchor_ms[row] - time_ms
     static = _STATIC[signal]
-    seen = (time_ms <= anchor_ms) | static
-    if not seen.all():
-        time_ms, signal, value, static = time_ms[seen], signal[seen], value[seen], static[seen]
-    age_ms = anchor_ms - time_ms
-    last[signal] = value  # of repeated indices NumPy keeps the last assignment
-    last_age_h[signal] = np.where(_TIMELESS[signal], 0.0, np.maximum(age_ms, 0) / HOUR_MS)
-    last_mask[signal] = 1.0
-    inside = (age_ms < HOURS * HOUR_MS) & ~static
-    age_ms, signal, value = age_ms[inside], signal[inside], value[inside]
+    age_ms, place, value, static = _where((age_ms >= 0) | static, age_ms, place, value, static)
+    last, last_age_h, last_mask = (np.zeros(b * V, np.float32) for _ in range(3))
+    last[place] = value
+    last_age_h[place] = np.maximum(age_ms, 0) / HOUR_MS
+    last_age_h.reshape(b, V)[:, _TIMELESS] = 0.0
+    last_mask[place] = 1.0
+    age_ms, place, value = _where((age_ms < HOURS * HOUR_MS) & ~static, age_ms, place, value)
     step = BINS - 1 - age_ms // BIN_MS
-    values[step, signal] = value
-    mask[step, signal] = 1.0
-    return PatientWindow(values, mask, last, last_age_h, last_mask, _figures(age_ms, signal, value))
+    cell = (place // V * BINS + step) * V + place % V
+    values, mask = (np.zeros(b * BINS * V, np.float32) for _ in range(2))
+    values[cell] = value
+    mask[cell] = 1.0
+    return WindowBatch(
+        values=values.reshape(b, BINS, V),
+        mask=mask.reshape(b, BINS, V),
+        last=last.reshape(b, V),
+        last_age_h=last_age_h.reshape(b, V),
+        last_mask=last_mask.reshape(b, V),
+        figures=_figures(age_ms, place, value, b),
+    )
 
 
-def _figures(age_ms: NDArray[np.int64], signal: NDArray[np.int64], value: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[F, V] of measurements inside the window: sums of disjoint stretches of time, then of ever longer horizons."""
+def _where(chosen: NDArray[np.bool_], *arrays: NDArray[Any]) -> Sequence[NDArray[Any]]:
+    """The chosen entries of each; most often all are."""
+    return arrays if chosen.all() else [array[chosen] for array in arrays]
+
+
+def _figures(
+    age_ms: NDArray[np.int64], place: NDArray[np.int64], value: NDArray[np.float32], b: int
+) -> NDArray[np.float32]:
+    """[B, F, V] of measurements inside the windows: sums of disjoint stretches of time, then of ever longer horizons."""
     if not len(value):
-        return np.zeros((F, V), np.float32)
-    stretch = np.zeros(len(value), np.int16)  # 0 is the oldest
+        return np.zeros((b, F, V), np.float32)
+    cell = place * H + (H - 1)  # in [B, V, H], the newest stretch first
     for hours in HORIZONS_H[:-1]:
-        stretch += age_ms < hours * HOUR_MS
-    cell = signal.astype(np.int16) * H + stretch
+        cell -= age_ms < hours * HOUR_MS
     order = np.argsort(cell, kind="stable")
     cell, number = cell[order], value[order].astype(np.float64)
-    begins = np.concatenate([[0], np.flatnonzero(np.diff(cell)) + 1])
+    begins = np.concatenate([[0], np.flatnonzero(cell[1:] != cell[:-1]) + 1])
     at = cell[begins]
-    grid = np.zeros((5, V * H))
+    grid = np.zeros((5, b * V * H))
     grid[3], grid[4] = np.inf, -np.inf
-    grid[0, at] = np.diff(np.append(begins, len(cell)))
+    grid[0, at] = np.append(begins[1:], len(cell)) - begins
     grid[1, at] = np.add.reduceat(number, begins)
     grid[2, at] = np.add.reduceat(number * number, begins)
     grid[3, at] = np.minimum.reduceat(number, begins)
     grid[4, at] = np.maximum.reduceat(number, begins)
-    by_stretch = grid.reshape(5, V, H)[:, :, ::-1].transpose(0, 2, 1)  # [5, H, V], newest first
-    count, total, square = np.cumsum(by_stretch[:3], axis=1)
-    low = np.minimum.accumulate(by_stretch[3], axis=0)
-    high = np.maximum.accumulate(by_stretch[4], axis=0)
+    by_stretch = grid.reshape(5, b, V, H).transpose(0, 1, 3, 2)  # [5, B, H, V]
+    count, total, square = np.cumsum(by_stretch[:3], axis=2)
+    low = np.minimum.accumulate(by_stretch[3], axis=1)
+    high = np.maximum.accumulate(by_stretch[4], axis=1)
     none = count == 0
     mean = total / np.maximum(count, 1)
     low[none] = 0.0
     high[none] = 0.0
-    spread = np.sqrt(np.maximum(square[-1] / np.maximum(count[-1], 1) - mean[-1] ** 2, 0.0))
-    first = np.zeros(V)
-    first[signal[order][::-1]] = number[::-1]
-    return np.concatenate([count, mean, low, high, spread[None], first[None]]).astype(np.float32)
+    spread = np.sqrt(np.maximum(square[:, -1:] / np.maximum(count[:, -1:], 1) - mean[:, -1:] ** 2, 0.0))
+    first = np.zeros(b * V)
+    first[place[::-1]] = value[::-1]
+    return np.concatenate([count, mean, low, high, spread, first.reshape(b, 1, V)], axis=1, dtype=np.float32)
 
 
 def stack(windows: Sequence[PatientWindow]) -> WindowBatch:

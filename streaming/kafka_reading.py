@@ -1,8 +1,14 @@
 """Reading whole topics with a bare aiokafka consumer, without a group. Shared by replay, verify and the benchmarks."""
 
+import asyncio
+
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streaming.errors import Unavailable
+
+PATIENCE_S = 2.0
+"""A topic that was just made is not known to every broker at once."""
+LOOK_EVERY_S = 0.1
 
 
 async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
@@ -11,10 +17,12 @@ async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPar
     Raises:
         Unavailable: there is no such topic.
     """
-    found = consumer.partitions_for_topic(topic)
-    if not found:
-        await consumer._client.force_metadata_update()  # with no subscription aiokafka knows no topics yet
-        found = consumer.partitions_for_topic(topic)
-    if not found:
-        raise Unavailable(f"topic {topic} does not exist: `wardwatch topics create`")
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not (found := consumer.partitions_for_topic(topic)):
+                await consumer._client.force_metadata_update()  # with no subscription aiokafka knows no topics yet
+                if not consumer.partitions_for_topic(topic):
+                    await asyncio.sleep(LOOK_EVERY_S)
+    except TimeoutError:
+        raise Unavailable(f"topic {topic} does not exist: `wardwatch topics create`") from None
     return [TopicPartition(topic, partition) for partition in sorted(found)]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.signals import SIGNALS
-from models.window import HOURS, PatientWindow, build_window
+from models.window import HOURS, WINDOW_FIELDS, PatientWindow, WindowBatch, build_windows
 from streaming.clock import HOUR_MS
 
 RETENTION_MS = HOURS * HOUR_MS
@@ -125,13 +125,10 @@ class Observations:
 
     def window(self) -> PatientWindow | None:
         """The model's view, anchored at the newest measurement; None when nothing is measured."""
-        valid = self._valid()
-        if not len(valid):
+        if not len(self._valid()):
             return None
-        anchor = int(valid["key"][-1]) >> _SIGNAL_BITS
-        key = np.concatenate([self.static["key"], valid["key"]])
-        value = np.concatenate([self.static["value"], valid["value"]])
-        return build_window(key >> _SIGNAL_BITS, key & 0xFF, value, anchor)
+        batch = windows([self])
+        return PatientWindow(*(getattr(batch, name)[0] for name in WINDOW_FIELDS))
 
     def latest(self, signals: NDArray[np.intp] = ALL) -> dict[int, tuple[int, float]]:
         """Of each of these signals its newest standing (time in ms, value in canonical units)."""
@@ -179,6 +176,18 @@ class Observations:
             if not np.isfinite(entries["value"]).all() or (np.abs(entries["key"] >> _SIGNAL_BITS) > _FARTHEST_MS).any():
                 raise ValueError("a measurement is no number, or of no year")
         return found
+
+
+def windows(patients: Sequence[Observations]) -> WindowBatch:
+    """The model's view of each, all of whom have measurements, anchored at each one's newest: `Observations.window`."""
+    entries = [one._valid() for one in patients]
+    anchor_ms = np.array([key["key"][-1] for key in entries]) >> _SIGNAL_BITS
+    parts = [part for one, valid in zip(patients, entries, strict=True) for part in (one.static, valid)]
+    key = np.concatenate([part["key"] for part in parts])
+    value = np.concatenate([part["value"] for part in parts])
+    lengths = [len(one.static) + len(valid) for one, valid in zip(patients, entries, strict=True)]
+    row = np.repeat(np.arange(len(patients)), lengths)
+    return build_windows(key >> _SIGNAL_BITS, key & 0xFF, value, row, anchor_ms)
 
 
 def _placed(entries: NDArray[np.void], at: int, entry: NDArray[np.void], over: int) -> NDArray[np.void]:

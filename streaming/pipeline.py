@@ -43,11 +43,11 @@ INPUTS = ("vitals", "notes", "corrections", "encoded-scans", "forwarded")
 
 
 class StateStore(Protocol):
-    """Fixed: `write` is all or nothing per partition and refuses an owner whose fence was passed."""
+    """Fixed: `write` is all or nothing per partition and refuses an owner whose fence was passed; it may be repeated."""
 
     async def take_over(self, partition: int) -> PartitionMeta: ...
     async def load(self, partition: int, patients: Sequence[str]) -> list[dict[bytes, bytes]]: ...
-    async def write(self, write: PartitionWrite) -> None: ...
+    async def write(self, writes: Sequence[PartitionWrite]) -> None: ...
     async def clear_outbox(self, entries: Mapping[int, Sequence[str]]) -> None: ...
     async def silent_patients(self, partition: int, before_ms: int, after_ms: int, limit: int) -> list[str]: ...
 
@@ -300,7 +300,7 @@ class Pipeline:
         Raises:
             Fenced, Fatal: this process must stop before it acknowledges anything of this batch.
         """
-        await asyncio.gather(*(self._store.write(write) for _, write in outcome.writes))
+        await self._store.write([write for _, write in outcome.writes])
 
     def publish(self, outcome: Outcome) -> asyncio.Future[float]:
         """Step 4: its outbox, in order, after what was published before. The future: the broker has confirmed it all."""

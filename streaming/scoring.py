@@ -16,11 +16,12 @@ from models import conformal
 from models.conditions import BY_NAME
 from models.predictor import Predictor
 from models.signals import SIGNALS, by_name
-from models.window import MAX_NOTES, MAX_SERIES, MODALITIES, SLOTS, stack
+from models.window import MAX_NOTES, MAX_SERIES, MODALITIES, SLOTS
 from streaming import news2
 from streaming.clock import HOUR_MS
 from streaming.history import Embedding, PatientState, ScanEntry
 from streaming.messages import Modality
+from streaming.observations import windows
 
 NEWS2_MAX_AGE_MS = 24 * HOUR_MS
 """A vital sign older than a day says nothing of now."""
@@ -119,21 +120,18 @@ class Scorer:
     def _embed_vitals(self, states: list[PatientState]) -> None:
         encoder = self.card.encoder_hashes["vitals"]
         rows: list[int] = []
-        windows = []
         tags: list[str] = []
         for row, state in enumerate(states):
             tag = content_tag(state.observations.pack())
             held = state.embeddings.get(VITALS)
             if held is not None and held.encoder == encoder and held.content == tag:
                 continue
-            window = state.observations.window()
-            if window is not None:
+            if state.observations.newest_ms is not None:
                 rows.append(row)
-                windows.append(window)
                 tags.append(tag)
         if not rows:
             return
-        vectors = self.predictor.encode_vitals(stack(windows))
+        vectors = self.predictor.encode_vitals(windows([states[row].observations for row in rows]))
         for row, tag, vector in zip(rows, tags, vectors, strict=True):
             states[row] = _with_embedding(states[row], VITALS, encoder, tag, vector)
 

@@ -5,6 +5,7 @@ Keys of partition P in namespace N share the hash tag `{ww:N:P}`, so that one Lu
 Leaves what the fields mean to `codec.py`, the order of steps to `pipeline.py`.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 
@@ -12,7 +13,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from streaming.errors import Fatal, Fenced, Unavailable
@@ -33,8 +34,8 @@ class Store:
             retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), 0),
         )
         self._namespace = namespace
-        script = files("streaming").joinpath("store.lua").read_text(encoding="utf-8")
-        self._commit = self._redis.register_script(script)
+        self._script = files("streaming").joinpath("store.lua").read_bytes()
+        self._sha = hashlib.sha1(self._script, usedforsecurity=False).hexdigest()
 
     def key(self, partition: int, name: str) -> str:
         return f"{{ww:{self._namespace}:{partition}}}:{name}"
@@ -62,29 +63,45 @@ class Store:
                     pipe.hgetall(self.key(partition, f"patient:{patient}"))
                 return await pipe.execute()
 
-    async def write(self, write: PartitionWrite) -> None:
-        """Step 3 of the guarantees: one Lua call, all or nothing.
+    async def write(self, writes: Sequence[PartitionWrite]) -> None:
+        """Step 3 of the guarantees: one Lua call a partition, each all or nothing, all in one exchange.
 
         Raises:
-            Fenced: another worker has taken the partition over; nothing was written.
+            Fenced: another worker has taken a partition over; nothing was written to it.
             Fatal: Redis lost writes since this worker took over; a restart rebuilds from Kafka.
         """
+        calls = [self._call(write) for write in writes]
+        with _translated():
+            answers = await self._commit(calls)
+            if any(isinstance(answer, NoScriptError) for answer in answers):  # a Redis that was started anew
+                await self._redis.script_load(self._script)
+                answers = await self._commit(calls)  # what was written before is not written again
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        if -1 in answers:
+            raise Fatal("Redis no longer holds the offsets this worker wrote; it lost data. Restarting rebuilds it")
+        if 0 in answers:
+            raise Fenced("another worker owns this partition; its writes stand, these were refused")
+
+    async def _commit(self, calls: Sequence[Sequence[str | bytes | int]]) -> list[int | Exception]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for call in calls:
+                pipe.execute_command("EVALSHA", self._sha, *call)
+            return await pipe.execute(raise_on_error=False)
+
+    def _call(self, write: PartitionWrite) -> list[str | bytes | int]:
+        """Number of keys, keys and arguments of `store.lua`."""
         keys = [self.key(write.partition, name) for name in ("meta", "outbox", "activity")]
         keys += [self.key(write.partition, f"patient:{patient}") for patient in write.patients]
-        args: list[str | bytes | int] = [write.token]
-        args.append(len(write.offsets))
+        args: list[str | bytes | int] = [len(keys), *keys, write.token, len(write.offsets)]
         for topic, (before, after) in write.offsets.items():
             args += [f"offset:{topic}", "" if before is None else before, after]
         args += _counted(write.counters.items())
         args += _counted(write.outbox)
         for patient, (newest_recorded_ms, fields) in write.patients.items():
             args += [patient, newest_recorded_ms, *_counted(fields.items())]
-        with _translated():
-            written = await self._commit(keys=keys, args=args)
-        if written == -1:
-            raise Fatal("Redis no longer holds the offsets this worker wrote; it lost data. Restarting rebuilds it")
-        if not written:
-            raise Fenced("another worker owns this partition; its writes stand, these were refused")
+        return args
 
     async def clear_outbox(self, entries: Mapping[int, Sequence[str]]) -> None:
         """Step 4: forgets entries the broker has confirmed. Names are unique per owner: never another's."""

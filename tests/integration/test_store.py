@@ -36,7 +36,7 @@ def test_what_is_written_comes_back_whole(run):
         meta = await store.take_over(3)
         assert (meta.offsets, meta.outbox) == ({}, [])
         await store.write(
-            _write(meta.token, None, 5, outbox=[("a", b"\0x"), ("b", b"y")], patients={"p": (7, {"f": b"\xff"})})
+            [_write(meta.token, None, 5, outbox=[("a", b"\0x"), ("b", b"y")], patients={"p": (7, {"f": b"\xff"})})]
         )
         again = await store.take_over(3)
         assert again.token > meta.token
@@ -54,9 +54,9 @@ def test_an_owner_whose_fence_was_passed_writes_nothing(run):
         old = await store.take_over(3)
         new = await store.take_over(3)
         with pytest.raises(Fenced):
-            await store.write(_write(old.token, None, 5, patients={"p": (7, {"f": b"1"})}))
+            await store.write([_write(old.token, None, 5, patients={"p": (7, {"f": b"1"})})])
         assert await store.load(3, ["p"]) == [{}]
-        await store.write(_write(new.token, None, 6))
+        await store.write([_write(new.token, None, 6)])
 
     run(scenario)
 
@@ -65,9 +65,9 @@ def test_a_repeat_after_a_lost_reply_changes_nothing(run):
     async def scenario(store):
         meta = await store.take_over(3)
         write = _write(meta.token, None, 5, outbox=[("a", b"x")])
-        await store.write(write)
+        await store.write([write])
         await store.clear_outbox({3: ["a"]})
-        await store.write(write)
+        await store.write([write])
         assert (await store.take_over(3)).outbox == []
         counted = await store._redis.hget(store.key(3, "meta"), "applied")
         assert counted == b"1"
@@ -75,13 +75,35 @@ def test_a_repeat_after_a_lost_reply_changes_nothing(run):
     run(scenario)
 
 
+def test_of_several_partitions_only_the_lost_one_is_refused(run):
+    async def scenario(store):
+        metas = {partition: await store.take_over(partition) for partition in (3, 4)}
+        await store.take_over(4)
+        writes = [PartitionWrite(partition, metas[partition].token, {"vitals": (None, 5)}) for partition in (4, 3)]
+        with pytest.raises(Fenced):
+            await store.write(writes)
+        assert [(await store.take_over(partition)).offsets for partition in (3, 4)] == [{"vitals": 5}, {}]
+
+    run(scenario)
+
+
+def test_a_redis_that_forgot_the_script_is_given_it_again(run):
+    async def scenario(store):
+        meta = await store.take_over(3)
+        await store._redis.script_flush()
+        await store.write([_write(meta.token, None, 5)])
+        assert (await store.take_over(3)).offsets == {"vitals": 5}
+
+    run(scenario)
+
+
 def test_writes_that_redis_lost_are_noticed(run):
     async def scenario(store):
         meta = await store.take_over(3)
-        await store.write(_write(meta.token, None, 5))
+        await store.write([_write(meta.token, None, 5)])
         await store._redis.hset(store.key(3, "meta"), "offset:vitals", 4)  # as after a restart without the last second
         with pytest.raises(Fatal):
-            await store.write(_write(meta.token, 5, 6))
+            await store.write([_write(meta.token, 5, 6)])
 
     run(scenario)
 

@@ -71,14 +71,15 @@ class Store:
     async def load(self, partition, patients):
         return [dict(self.patients[partition].get(name, {})) for name in patients]
 
-    async def write(self, write):
-        assert write.token == self.fence[write.partition]
-        for topic, (before, after) in write.offsets.items():
-            assert self.offsets[write.partition].get(topic) == before
-            self.offsets[write.partition][topic] = after
-        self.outbox[write.partition].update(write.outbox)
-        for name, (_, fields) in write.patients.items():
-            self.patients[write.partition][name] |= {key.encode(): value for key, value in fields.items()}
+    async def write(self, writes):
+        for write in writes:
+            assert write.token == self.fence[write.partition]
+            for topic, (before, after) in write.offsets.items():
+                assert self.offsets[write.partition].get(topic) == before
+                self.offsets[write.partition][topic] = after
+            self.outbox[write.partition].update(write.outbox)
+            for name, (_, fields) in write.patients.items():
+                self.patients[write.partition][name] |= {key.encode(): value for key, value in fields.items()}
 
     async def clear_outbox(self, entries):
         for partition, names in entries.items():
