@@ -20,7 +20,7 @@ class Fusion(nn.Module):
     """What all four share: slot embedding, absence, ages, heads.
 
     boosted: per condition whose log odds the vitals token ends with (`models/vitals.py`), its place among the
-    conditions. They are added to its logit, fading as the token does: the network learns what trees do not know.
+    conditions. They are added to its logit, fading as the token does: the network learns what they do not know.
     linear: the same of notes' and scans' tokens (`models/evidence.py`), the mean over those present. Each modality is
     trusted as far as late fusion found it worth (`training/evidence.py`); what is not there adds nothing.
     """
@@ -45,7 +45,7 @@ class Fusion(nn.Module):
         self.age = nn.Linear(1, width)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, conditions))
         if boosted or linear:
-            nn.init.zeros_(self.head[-1].weight)  # the trees' answer is where learning begins
+            nn.init.zeros_(self.head[-1].weight)  # their answer is where learning begins
         if linear:
             nn.init.zeros_(self.head[-1].bias)
 
@@ -65,7 +65,7 @@ class Fusion(nn.Module):
         return faded + aged + here_BS1 * (self.age.bias - self.absent) + (self.absent + self.slot), faded
 
     def answer(self, x_BD: Tensor, faded: Tensor, present: Tensor) -> Tensor:
-        """[B, C] logits from what was fused, on top of what trees and documents say."""
+        """[B, C] logits from what was fused, on top of the log odds that tokens end with."""
         logits_BC = self.head(x_BD)
         if self.boosted:
             place_GC = self.place * self.trust[0] if self.linear else self.place

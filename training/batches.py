@@ -14,9 +14,9 @@ from models.conditions import CONDITIONS
 from models.layers import ODDS
 from models.network import Network
 from models.window import MAX_NOTES, MODALITIES, SLOTS, WINDOW_FIELDS, V, WindowBatch
-from training.boosting import Learning
 from training.dataset import Examples
 from training.evidence import Spoken
+from training.odds import Learning
 from training.recipes import Recipe
 
 Rows = NDArray[np.int64]
@@ -59,19 +59,20 @@ class Batches:
         self.examples, self.notes, self.scans = examples, notes, scans
         self.learning, self.spoken = learning, spoken
 
-    def all_logits(self, network: Network, rows: Rows) -> NDArray[np.float32]:
-        """[rows, C] as the network serves: nothing is dropped."""
+    def all_logits(self, network: Network, rows: Rows, unseen: bool = False) -> NDArray[np.float32]:
+        """[rows, C] as the network serves: nothing is dropped. `unseen`: classical fits speak only of patients whom they
+        never saw."""
         network.eval()
         with torch.inference_mode():
             parts = [
-                self._logits(network, rows[first : first + SCORED_AT_ONCE]).numpy()
+                self._logits(network, rows[first : first + SCORED_AT_ONCE], unseen).numpy()
                 for first in range(0, len(rows), SCORED_AT_ONCE)
             ]
         return np.concatenate(parts)
 
     def logits(self, network: Network, rows: Rows, recipe: Recipe, rng: np.random.Generator) -> Tensor:
-        """[B, C] as in training: modalities and signals go missing, scans that say nothing come in, and trees and
-        evidence speak only of patients whom they never saw."""
+        """[B, C] as in training: modalities and signals go missing, scans that say nothing come in, and classical
+        fits speak only of patients whom they never saw."""
         e = self.examples
         present = e.present[rows].copy()
         age_h = e.age_h[rows].copy()
@@ -104,21 +105,21 @@ class Batches:
 
     def _vitals(self, network: Network, window: WindowBatch, rows: Rows) -> Tensor:
         """[rows, D] by fits that never saw the rows' patients."""
-        inputs = _tensors(window)
-        learning, spoken = self.learning, self.spoken
-        odds, evidence = None, None
-        if learning is not None:
-            with torch.no_grad():
-                told = network.vitals.hand(*inputs[2:])
-                odds = _of_fold(network.vitals.trees, learning.trees, learning.fold[rows])(*told)
-        if spoken is not None and network.vitals.evidence is not None:
-            evidence = _of_fold(network.vitals.evidence, spoken.vitals, spoken.fold[rows])
-        return network.vitals.encoded(*inputs, odds, evidence)
+        inputs, vitals, odds = _tensors(window), network.vitals, []
+        with torch.no_grad():
+            told = vitals.summarised(*inputs[2:])
+            if self.learning is not None:
+                unseen = _of_fold(vitals.odds, self.learning.fits, self.learning.fold[rows])
+                odds.append(unseen(*vitals.hand(*inputs[2:]), told))
+            if self.spoken is not None and vitals.evidence is not None:
+                odds.append(_of_fold(vitals.evidence, self.spoken.vitals, self.spoken.fold[rows])(told))
+        return vitals.encoded(*inputs[:2], told, odds)
 
-    def _logits(self, network: Network, rows: Rows) -> Tensor:
-        e = self.examples
-        vitals = network.vitals(*_tensors(e.window(rows)))
-        return self._fused(network, vitals, rows, e.present[rows], e.age_h[rows], e.picture_at[rows])
+    def _logits(self, network: Network, rows: Rows, unseen: bool) -> Tensor:
+        e, spoken = self.examples, self.spoken if unseen else None
+        window = e.window(rows)
+        vitals = self._vitals(network, window, rows) if unseen else network.vitals(*_tensors(window))
+        return self._fused(network, vitals, rows, e.present[rows], e.age_h[rows], e.picture_at[rows], spoken)
 
     def _fused(
         self,

@@ -1,6 +1,6 @@
 """Calibration and alert thresholds from validation patients. Shapes: N rows, C conditions."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ SCALE_SPREAD, SHIFT_SPREAD = 0.5, 0.3
 """Spreads of the normal priors of a calibration's scale, around 1, and shift, around 0: a handful of validation patients
 must not turn a score round. Hundreds outweigh them."""
 BELIEVED_SPREAD = 0.1
-"""The same where late fusion made the logits log odds out of fold (`training/evidence.py`): more patients stand behind
-those than behind a validation part."""
+"""The same where the logits start as log odds that are out of fold: more patients stand behind those than behind a
+validation part."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 RECALL = {"watch": 0.8, "warning": 0.5, "critical": 0.2}
 
@@ -27,25 +27,25 @@ def fit_calibration(
     group: NDArray[np.str_],
     bootstraps: int,
     seed: int,
-    believed: Collection[str] = (),
+    believed: Mapping[str, float] | None = None,
 ) -> Calibration:
     """Platt scaling per condition, and again on `bootstraps` samples of the rows, each about a draw from the prior: with
     few patients the interval is as wide as what was believed before. Rows of one patient count as one in all.
 
-    believed: conditions whose logits are log odds already.
+    believed: conditions whose logits are log odds already, but for this shift: their calibration stays near it.
     """
     rng = np.random.default_rng(seed)
     scale, shift = np.ones((bootstraps + 1, labels.shape[1])), np.zeros((bootstraps + 1, labels.shape[1]))
-    for column in range(labels.shape[1]):
+    for column, name in enumerate(NAMES):
         known = np.flatnonzero(~np.isnan(labels[:, column]))
-        worth, spread = _worth(group[known]), (SCALE_SPREAD, SHIFT_SPREAD)
-        if NAMES[column] in believed:
-            spread = (BELIEVED_SPREAD, BELIEVED_SPREAD)
+        worth, off, spread = _worth(group[known]), 0.0, (SCALE_SPREAD, SHIFT_SPREAD)
+        if believed and name in believed:
+            off, spread = believed[name], (BELIEVED_SPREAD, BELIEVED_SPREAD)
         for draw in range(bootstraps + 1):
-            rows, centre = known, (1.0, 0.0)
+            rows, centre = known, (1.0, off)
             if draw:
                 rows = rng.choice(known, len(known)) if len(known) else known
-                centre = (rng.normal(1, spread[0]), rng.normal(0, spread[1]))
+                centre = (rng.normal(1, spread[0]), rng.normal(off, spread[1]))
             if 0 < labels[rows, column].sum() < len(rows):
                 told, label = logits[rows, column], labels[rows, column]
                 scale[draw, column], shift[draw, column] = _platt(told, label, worth, centre, spread)

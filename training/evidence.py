@@ -17,11 +17,12 @@ from torch import Tensor
 from models.conditions import NAMES
 from models.evidence import MOST, Evidence
 from models.network import Network
-from models.trees import BoostedTrees
-from models.vitals import INPUTS, VitalsEncoder
+from models.vitals import INPUTS
 from models.window import MODALITIES, SLOTS
+from training.cohort import patient_folds
 from training.dataset import Examples
-from training.documents import AT_ONCE, Views, bag_directions
+from training.documents import Views, bag_directions
+from training.odds import Learning, summarised
 from training.peers import training_rows
 
 Array = NDArray[np.floating]
@@ -71,7 +72,7 @@ def fit_evidence(
 
     ids: [T, S, W] of the texts; the encoder's bag must have been filled before.
     """
-    fold = patient_folds(examples, rows, seed)
+    fold = patient_folds(examples.group, rows, FOLDS, seed)
     documents = {"notes": bag_directions(network.notes.bag, ids).numpy(), "scans": seen.features.numpy()}
     told = {name: torch.zeros(FOLDS, len(features), len(conditions)) for name, features in documents.items()}
     rest = network.architecture.of_vitals[len(network.architecture.boosted) :]
@@ -83,7 +84,7 @@ def fit_evidence(
             if not _enough(examples, learned, column):
                 continue
             if name == "vitals":
-                mean = _summarised(network.vitals, examples, learned)
+                mean = summarised(network.vitals, examples, learned)
             else:
                 mean = _mean_of(examples, learned, name, documents[name])
             label, group, at = examples.labels[learned, column], examples.group[learned], fold[learned]
@@ -105,14 +106,6 @@ def fit_evidence(
 def _put(evidence: Evidence, place: int, weight: NDArray[np.float32], bias: float) -> None:
     evidence.weight[:, place] = torch.from_numpy(weight)
     evidence.bias[place] = bias
-
-
-def patient_folds(examples: Examples, rows: Rows, seed: int) -> NDArray[np.int64]:
-    """[N] fold of each of these rows' patients, -1 of other rows."""
-    names, of_row = np.unique(examples.group[rows], return_inverse=True)
-    fold = np.full(len(examples.group), -1)
-    fold[rows] = np.random.default_rng(seed).permutation(len(names))[of_row] % FOLDS
-    return fold
 
 
 def _with_modality(examples: Examples, rows: Rows, name: str) -> Rows:
@@ -200,17 +193,17 @@ def fit_trust(
     return fitted
 
 
-def centre(network: Network, fits: Sequence[BoostedTrees], examples: Examples, rows: Rows, seed: int) -> None:
-    """Takes the base rate of these rows out of the trees' log odds and makes it the fusion's prior: a patient without
+def centre(network: Network, learning: Learning, examples: Examples, rows: Rows, seed: int) -> None:
+    """Takes the base rate of these rows out of the vitals' log odds and makes it the fusion's prior: a patient without
     vitals, or with old ones, is at the base rate, not at one half."""
-    for place, condition in enumerate(network.architecture.boosted):
-        column = NAMES.index(condition)
+    for condition in learning.conditions:
+        place, column = network.architecture.boosted.index(condition), NAMES.index(condition)
         label = examples.labels[training_rows(examples, rows, column, seed, other_hours=1.0), column]
-        if fits[0].leaf[place].any():
-            base = float(np.log(label.mean() / (1 - label.mean())))
-            network.fusion.prior[column] = base
-            for trees in fits:
-                trees.start[place] -= base
+        base = float(np.log(label.mean() / (1 - label.mean())))
+        network.fusion.prior[column] = base
+        for odds in (network.vitals.odds, *learning.fits):
+            odds.trees.start[place] -= base
+            odds.bias[place] -= base
 
 
 def soft_labels(conditions: Sequence[str], examples: Examples, spoken: Spoken, rows: Rows) -> NDArray[np.float32]:
@@ -267,16 +260,6 @@ def _at(examples: Examples, name: str) -> NDArray[np.int64]:
     """[N, documents of a row] which text or picture, -1: none."""
     at = examples.note_at if name == "notes" else examples.picture_at[:, None]
     return np.where(examples.present[:, _slots(name)[: at.shape[1]]] > 0, at, -1)
-
-
-def _summarised(vitals: VitalsEncoder, examples: Examples, rows: Rows) -> NDArray[np.float32]:
-    """[rows, INPUTS]"""
-    parts = []
-    for first in range(0, len(rows), AT_ONCE):
-        window = examples.window(rows[first : first + AT_ONCE])
-        asked = (getattr(window, name) for name in ("last", "last_age_h", "last_mask", "figures"))
-        parts.append(vitals.summarised(*(torch.from_numpy(array) for array in asked)).numpy())
-    return np.concatenate(parts)
 
 
 def _mean_of(examples: Examples, rows: Rows, name: str, features: Array) -> Array:

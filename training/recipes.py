@@ -33,7 +33,7 @@ class Recipe:
     other_hours: float = 0.1
     """Share of the hours without the hourly condition that a run learns from; those with it all count."""
     boosted: tuple[str, ...] = ()
-    """Conditions whose log odds by boosted trees the vitals encoder knows."""
+    """Conditions whose log odds by boosted trees and logistic regression the vitals encoder knows."""
     trees: int = 0
     """Trees of each of them, shared among its fits (`boosting.BAGS`)."""
     linear: tuple[str, ...] = ()
@@ -50,8 +50,8 @@ def paper() -> Recipe:
 
 
 def reference() -> Recipe:
-    """What made `models/reference`: a gentler step, weight decay, cosine schedule, averaged weights, boosted trees, linear
-    evidence of documents, missing signals, presence-neutral scans."""
+    """What made `models/reference`: a gentler step, weight decay, cosine schedule, averaged weights, log odds of classical
+    fits, of documents too, missing signals, presence-neutral scans."""
     return replace(
         paper(),
         name="reference",
