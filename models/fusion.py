@@ -20,14 +20,23 @@ class Fusion(nn.Module):
     """What all four share: slot embedding, absence, ages, heads.
 
     boosted: per condition whose log odds the vitals token ends with (`models/vitals.py`), its place among the
-    conditions. They are added to its logit, fading as the token does: the network learns what trees do not know.
+    conditions. They are added to its logit, fading as the token does: the network learns what they do not know.
+    linear: the same of notes' and scans' tokens (`models/evidence.py`), the mean over those present. Each modality is
+    trusted as far as late fusion found it worth (`training/evidence.py`); what is not there adds nothing.
     """
 
-    def __init__(self, conditions: int, width: int = 64, boosted: Sequence[int] = ()) -> None:
+    def __init__(
+        self, conditions: int, width: int = 64, boosted: Sequence[int] = (), linear: Sequence[int] = ()
+    ) -> None:
         super().__init__()
-        self.boosted = len(boosted)
+        self.boosted, self.linear = len(boosted), len(linear)
         place_GC = nn.functional.one_hot(torch.tensor(boosted, dtype=torch.int64), conditions).float() / ODDS
         self.register_buffer("place", place_GC, persistent=False)
+        if linear:
+            linear_GC = nn.functional.one_hot(torch.tensor(linear, dtype=torch.int64), conditions).float() / ODDS
+            self.register_buffer("linear_place", linear_GC, persistent=False)
+            self.register_buffer("trust", torch.ones(len(MODALITIES), conditions))
+            self.register_buffer("prior", torch.zeros(conditions))
         self.absent = nn.Parameter(torch.randn(len(SLOTS), width) * 0.02)
         self.slot = nn.Parameter(torch.randn(len(SLOTS), width) * 0.02)
         self.rate = nn.Parameter(torch.full((len(MODALITIES),), -5.0))
@@ -35,8 +44,10 @@ class Fusion(nn.Module):
         self.register_buffer("of_slot", nn.functional.one_hot(of_slot, len(MODALITIES)).float(), persistent=False)
         self.age = nn.Linear(1, width)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, conditions))
-        if boosted:
-            nn.init.zeros_(self.head[-1].weight)  # the trees' answer is where learning begins
+        if boosted or linear:
+            nn.init.zeros_(self.head[-1].weight)  # their answer is where learning begins
+        if linear:
+            nn.init.zeros_(self.head[-1].bias)
 
     def decay(self) -> Tensor:
         """[M] per-hour fading rate of each modality's token; its half-life is ln 2 / rate."""
@@ -53,31 +64,43 @@ class Fusion(nn.Module):
         aged = torch.log1p(age_BS).unsqueeze(-1) * self.age.weight[:, 0]
         return faded + aged + here_BS1 * (self.age.bias - self.absent) + (self.absent + self.slot), faded
 
-    def answer(self, x_BD: Tensor, faded: Tensor) -> Tensor:
-        """[B, C] logits from what was fused, on top of what the trees say."""
+    def answer(self, x_BD: Tensor, faded: Tensor, present: Tensor) -> Tensor:
+        """[B, C] logits from what was fused, on top of the log odds that tokens end with."""
         logits_BC = self.head(x_BD)
-        if not self.boosted:
-            return logits_BC
-        return logits_BC + torch.matmul(faded[:, 0, -self.boosted :], self.place)
+        if self.boosted:
+            place_GC = self.place * self.trust[0] if self.linear else self.place
+            logits_BC = logits_BC + torch.matmul(faded[:, 0, -self.boosted :], place_GC)
+        if self.linear:
+            logits_BC = logits_BC + self.prior
+            for modality, name in enumerate(MODALITIES[1:], 1):
+                first, last = SLOTS.index(name), SLOTS.index(name) + SLOTS.count(name)
+                there_B1 = torch.clamp(present[:, first:last].sum(1, keepdim=True), min=1.0)
+                told_BG = faded[:, first:last, -self.linear :].sum(1) / there_B1
+                logits_BC = logits_BC + torch.matmul(told_BG, self.linear_place * self.trust[modality])
+        return logits_BC
 
 
 class SplicingFusion(Fusion):
     """Concatenation of all slots."""
 
-    def __init__(self, conditions: int, width: int = 64, boosted: Sequence[int] = ()) -> None:
-        super().__init__(conditions, width, boosted)
+    def __init__(
+        self, conditions: int, width: int = 64, boosted: Sequence[int] = (), linear: Sequence[int] = ()
+    ) -> None:
+        super().__init__(conditions, width, boosted, linear)
         self.join = nn.Sequential(nn.Linear(len(SLOTS) * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
         x_BSD, faded = self.prepared(tokens, present, age_h)
-        return self.answer(self.join(x_BSD.flatten(1)), faded)
+        return self.answer(self.join(x_BSD.flatten(1)), faded, present)
 
 
 class AdditiveFusion(Fusion):
     """Bahdanau-style attention: a small network scores each token."""
 
-    def __init__(self, conditions: int, width: int = 64, boosted: Sequence[int] = ()) -> None:
-        super().__init__(conditions, width, boosted)
+    def __init__(
+        self, conditions: int, width: int = 64, boosted: Sequence[int] = (), linear: Sequence[int] = ()
+    ) -> None:
+        super().__init__(conditions, width, boosted, linear)
         self.score = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
         self.value = nn.Linear(width, width)
 
@@ -85,14 +108,16 @@ class AdditiveFusion(Fusion):
         x_BSD, faded = self.prepared(tokens, present, age_h)
         weight_BS = torch.softmax(self.score(x_BSD).squeeze(-1) + (1 - present) * MASKED, -1)
         x_BD = torch.matmul(weight_BS.unsqueeze(1), self.value(x_BSD)).squeeze(1)
-        return self.answer(x_BD, faded)
+        return self.answer(x_BD, faded, present)
 
 
 class MultiplicativeFusion(Fusion):
     """Luong-style attention: one learned query, scaled dot products."""
 
-    def __init__(self, conditions: int, width: int = 64, boosted: Sequence[int] = ()) -> None:
-        super().__init__(conditions, width, boosted)
+    def __init__(
+        self, conditions: int, width: int = 64, boosted: Sequence[int] = (), linear: Sequence[int] = ()
+    ) -> None:
+        super().__init__(conditions, width, boosted, linear)
         self.query = nn.Parameter(torch.randn(width) * 0.02)
         self.key, self.value = nn.Linear(width, width), nn.Linear(width, width)
 
@@ -101,16 +126,22 @@ class MultiplicativeFusion(Fusion):
         scores_BS = torch.matmul(self.key(x_BSD), self.query) * self.query.shape[0] ** -0.5
         weight_BS = torch.softmax(scores_BS + (1 - present) * MASKED, -1)
         x_BD = torch.matmul(weight_BS.unsqueeze(1), self.value(x_BSD)).squeeze(1)
-        return self.answer(x_BD, faded)
+        return self.answer(x_BD, faded, present)
 
 
 class SelfAttentionFusion(Fusion):
     """A transformer over the slots and a class token."""
 
     def __init__(
-        self, conditions: int, width: int = 64, boosted: Sequence[int] = (), layers: int = 2, heads: int = 4
+        self,
+        conditions: int,
+        width: int = 64,
+        boosted: Sequence[int] = (),
+        linear: Sequence[int] = (),
+        layers: int = 2,
+        heads: int = 4,
     ) -> None:
-        super().__init__(conditions, width, boosted)
+        super().__init__(conditions, width, boosted, linear)
         self.cls = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.blocks = nn.ModuleList(Block(width, heads, 0.1) for _ in range(layers))
 
@@ -121,10 +152,12 @@ class SelfAttentionFusion(Fusion):
         for block in self.blocks[:-1]:
             x_BND = block(x_BND)
         x_BND = self.blocks[-1](x_BND, queries=1)
-        return self.answer(x_BND[:, 0], faded)
+        return self.answer(x_BND[:, 0], faded, present)
 
 
-def make_fusion(kind: str, conditions: int, width: int, boosted: Sequence[int] = ()) -> Fusion:
+def make_fusion(
+    kind: str, conditions: int, width: int, boosted: Sequence[int] = (), linear: Sequence[int] = ()
+) -> Fusion:
     """The fusion named in `FUSIONS`."""
     classes = {
         "splicing": SplicingFusion,
@@ -132,4 +165,4 @@ def make_fusion(kind: str, conditions: int, width: int, boosted: Sequence[int] =
         "multiplicative": MultiplicativeFusion,
         "self": SelfAttentionFusion,
     }
-    return classes[kind](conditions, width, boosted)
+    return classes[kind](conditions, width, boosted, linear)

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
-from models.conditions import NAMES
+from models.conditions import BY_NAME, NAMES
 from models.fusion import make_fusion
 from models.text import NoteEncoder
 from models.vision import ScanEncoder
@@ -21,8 +21,15 @@ class Architecture:
     vitals_dropout: float = 0.1
     boosted: tuple[str, ...] = ()
     trees: int = 0
+    linear: tuple[str, ...] = ()
     fusion: str = "self"
     conditions: tuple[str, ...] = NAMES
+
+    @property
+    def of_vitals(self) -> tuple[str, ...]:
+        """Conditions whose log odds the vitals token ends with: those with trees, then those with a linear fit."""
+        rest = (name for name in self.linear if name not in self.boosted and not BY_NAME[name].needs)
+        return (*self.boosted, *rest)
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -40,12 +47,15 @@ class Network(nn.Module):
             dropout=architecture.vitals_dropout,
             boosted=len(architecture.boosted),
             trees=architecture.trees,
+            linear=len(architecture.of_vitals) - len(architecture.boosted),
         )
-        self.notes = NoteEncoder(architecture.vocabulary, architecture.width)
-        self.scans = ScanEncoder(architecture.width)
+        linear = [architecture.conditions.index(name) for name in architecture.linear]
+        self.notes = NoteEncoder(architecture.vocabulary, architecture.width, conditions=len(linear))
+        self.scans = ScanEncoder(architecture.width, conditions=len(linear))
         self.fusion = make_fusion(
             architecture.fusion,
             len(architecture.conditions),
             architecture.width,
-            [architecture.conditions.index(name) for name in architecture.boosted],
+            [architecture.conditions.index(name) for name in architecture.of_vitals],
+            linear,
         )

@@ -28,7 +28,7 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 def build_network(artifact: Artifact) -> Network:
     """The network an artifact holds, for inference, on the CPU."""
     settings = dict(artifact.architecture)
-    settings |= {name: tuple(settings[name]) for name in ("conditions", "boosted")}
+    settings |= {name: tuple(settings[name]) for name in ("conditions", "boosted", "linear") if name in settings}
     network = Network(Architecture(**settings))
     network.load_state_dict(load_safetensors(artifact.contents["model.safetensors"]))
     return network.eval()

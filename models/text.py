@@ -4,7 +4,8 @@ Fixed shapes, so that it converts whole (`aten.gru` has no TensorRT converter): 
 WordPiece ids, 0 = padding. Words to a sentence vector, sentence vectors to the note's (Yang et al. 2016, Hierarchical
 Attention Networks), its cells written out. The bag sums a vector a piece, whatever the order, and takes the direction of
 the sum: with the vectors of latent semantic analysis (`training/lsa.py`) that is most of what some hundred patients can
-teach, and the recurrent path adds what order says. Shapes: B rows, S sentences, W words, E embedding, H hidden, D width.
+teach, and the recurrent path adds what order says. The token ends with log odds that are linear in that direction
+(`models/evidence.py`). Shapes: B rows, S sentences, W words, E embedding, H hidden, D width.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from models.layers import MASKED
+from models.evidence import Evidence
+from models.layers import MASKED, ODDS
 from models.tokens import WORDS, tokenize
 
 __all__ = ["NoteEncoder", "encode_ids"]
@@ -83,7 +85,15 @@ class Bag(nn.Module):
 class NoteEncoder(nn.Module):
     """[B, D] from token ids [B, S, W]. Trailing rows of padding change nothing, so training may leave them out."""
 
-    def __init__(self, vocabulary: int, width: int = 64, embedding: int = 48, hidden: int = 32, bag: int = 128) -> None:
+    def __init__(
+        self,
+        vocabulary: int,
+        width: int = 64,
+        embedding: int = 48,
+        hidden: int = 32,
+        bag: int = 128,
+        conditions: int = 0,
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.bag = Bag(vocabulary, bag)
@@ -93,6 +103,8 @@ class NoteEncoder(nn.Module):
         self.of_order, self.of_bag = nn.Linear(2 * hidden, width), nn.Linear(bag, width)
         self.bag_scale = bag**0.5  # entries of the order of 1, as those of the recurrent path
         self.norm = nn.LayerNorm(width)
+        self.evidence = Evidence(bag, conditions) if conditions else None
+        self.kept = width - conditions
 
     def forward(self, ids: Tensor) -> Tensor:
         sentences = ids.shape[1]
@@ -102,5 +114,9 @@ class NoteEncoder(nn.Module):
         sentence_BSE = self.pool_words(self.words(x_NWE, mask_NW), mask_NW).view(-1, sentences, 2 * self.words.hidden)
         mask_BS = (ids[:, :, 0] > 0).float()
         ordered_BE = self.pool_sentences(self.sentences(sentence_BSE, mask_BS), mask_BS)
-        bag_BG = self.bag(flat_NW, mask_NW, sentences) * self.bag_scale
-        return self.norm(self.of_order(self.dropout(ordered_BE)) + self.of_bag(self.dropout(bag_BG)))
+        direction_BG = self.bag(flat_NW, mask_NW, sentences)
+        bag_BG = direction_BG * self.bag_scale
+        out_BD = self.norm(self.of_order(self.dropout(ordered_BE)) + self.of_bag(self.dropout(bag_BG)))
+        if self.evidence is None:
+            return out_BD
+        return torch.cat([out_BD[:, : self.kept], self.evidence(direction_BG) * ODDS], 1)

@@ -1,7 +1,6 @@
 """Boosted trees of depth three as tensors: one log odds a condition, from hand features of the window.
 
-They are fitted by gradient boosting (`training/boosting.py`) and enter the vitals encoder as features, after He et al.
-2014, "Practical lessons from predicting clicks on ads". Every node of every tree is asked at once, so that they
+They are fitted by gradient boosting (`training/boosting.py`). Every node of every tree is asked at once, so that they
 convert whole. Shapes: B rows, P figures a signal (`PER_SIGNAL`), V signals, G conditions, M trees, 7 nodes and 8
 leaves a tree in the order of a heap.
 """
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.quotients import Quotients
 from models.window import FIGURES, HOURS, H
 
 PER_SIGNAL = ("last", "age", *FIGURES, "last-first", "last-mean", "6h-48h", "max-min")
@@ -44,7 +44,9 @@ KNOWN_BY |= {f"std_{HOURS}h": SEVERAL, f"first_{HOURS}h": H - 1}
 
 
 class HandFeatures(nn.Module):
-    """[B, P * V] features and whether each is known: newest value and its age, the window's figures, and changes."""
+    """[B, P * V + N] features and whether each is known: newest value and its age, the window's figures, changes, and
+    `Quotients`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,12 +54,13 @@ class HandFeatures(nn.Module):
             rows = torch.tensor([PER_SIGNAL.index(pair[side]) for pair in _CHANGES])
             self.register_buffer(name, rows, persistent=False)
         self.register_buffer("known_by", torch.tensor([KNOWN_BY[name] for name in PER_SIGNAL]), persistent=False)
+        self.quotients = Quotients(PER_SIGNAL)
 
     def forward(self, last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor) -> tuple[Tensor, Tensor]:
         told = torch.cat([last.unsqueeze(1), last_age_h.unsqueeze(1), figures], 1)
         changes = told.index_select(1, self.minuend) - told.index_select(1, self.subtrahend)
         known = knowledge(last_mask, figures).index_select(1, self.known_by)
-        return torch.cat([told, changes], 1).flatten(1), known.flatten(1)
+        return self.quotients(torch.cat([told, changes], 1).flatten(1), known.flatten(1))
 
 
 class BoostedTrees(nn.Module):

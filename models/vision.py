@@ -3,7 +3,8 @@
 Two views of the picture, both pooled by mean and maximum: the first eleven blocks of EfficientNet-Lite0 (Tan and Le 2019,
 arXiv 1905.11946; no squeeze, ReLU6) at full size, and a small CNN over the picture averaged to 56 x 56, where a nodule's
 patch still has all its detail. The trunk starts from ImageNet weights (`training/imagenet.py`) and stays as it is, so
-that training computes its features once a picture: `forward(x, kind)` = `embed(trunk(x), shrunk(x), kind)`.
+that training computes its features once a picture: `forward(x, kind)` = `embed(trunk(x), shrunk(x), kind)`. The token ends
+with log odds that are linear in the trunk's features (`models/evidence.py`).
 
 Shapes: B rows, D width, K kinds, F pooled features. BatchNorm folds into the convolutions on export.
 """
@@ -13,7 +14,9 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from models.evidence import Evidence
 from models.kinds import KINDS
+from models.layers import ODDS
 
 TRUNK = (  # kernel, stride, expansion, channels out, blocks
     (3, 1, 1, 16, 1),
@@ -132,7 +135,7 @@ class Detail(nn.Module):
 class ScanEncoder(nn.Module):
     """[B, D] from pixels [B, 1, 224, 224] in 0..1 and kind [B, K], one-hot."""
 
-    def __init__(self, width: int = 64, dropout: float = 0.3) -> None:
+    def __init__(self, width: int = 64, dropout: float = 0.3, conditions: int = 0) -> None:
         super().__init__()
         self.trunk, self.detail = Trunk(), Detail()
         self.scale = nn.BatchNorm1d(FEATURES)  # so that neither view drowns the other
@@ -141,11 +144,16 @@ class ScanEncoder(nn.Module):
         self.of_detail = nn.Linear(self.detail.width, width)
         self.kind = nn.Linear(len(KINDS), width)
         self.norm = nn.LayerNorm(width)
+        self.evidence = Evidence(FEATURES, conditions) if conditions else None
+        self.kept = width - conditions
 
     def embed(self, features: Tensor, small: Tensor, kind: Tensor) -> Tensor:
         """[B, D] from the trunk's features [B, F] and the shrunk picture."""
         whole = self.of_trunk(self.dropout(self.scale(features)))
-        return self.norm(whole + self.of_detail(self.dropout(self.detail(small))) + self.kind(kind))
+        out_BD = self.norm(whole + self.of_detail(self.dropout(self.detail(small))) + self.kind(kind))
+        if self.evidence is None:
+            return out_BD
+        return torch.cat([out_BD[:, : self.kept], self.evidence(features) * ODDS], 1)
 
     def forward(self, pixels: Tensor, kind: Tensor) -> Tensor:
         return self.embed(self.trunk(pixels), shrunk(pixels), kind)

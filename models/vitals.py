@@ -3,17 +3,22 @@
 Every figure becomes a normal score by a piecewise linear map between quantiles of the training patients (a quantile
 embedding after Gorishniy et al. 2022, "On embeddings for numerical features in tabular deep learning", reduced to one
 number and its square: with few thousand stays the wide embedding learned less). The token ends with the log odds of
-boosted trees (`models/trees.py`), to which the fusion adds what the network knows beyond them. Map, trees and the bins'
-means and deviations are buffers: they travel with the weights.
+two classical fits (`models/odds.py`), of other conditions with those of a linear fit (`models/evidence.py`), to which the
+fusion adds what the network knows beyond them. Map, fits and the bins' means and deviations are buffers: they travel with
+the weights.
 
 Shapes: B rows, T bins of time, V signals, K figures of a signal (`KINDS`), Q quantile steps, D width.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from models.evidence import Evidence
 from models.layers import MASKED, ODDS, Block
-from models.trees import EVER, BoostedTrees, HandFeatures, knowledge
+from models.odds import Odds
+from models.trees import EVER, HandFeatures, knowledge
 from models.window import BINS, FIGURES, F, H, V
 
 CLIP = 5.0
@@ -56,6 +61,7 @@ class VitalsEncoder(nn.Module):
         hidden: int = 128,
         boosted: int = 0,
         trees: int = 0,
+        linear: int = 0,
     ) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(V))
@@ -65,8 +71,8 @@ class VitalsEncoder(nn.Module):
         self.scores = NormalScores()
         self.register_buffer("known_by", torch.tensor(_KNOWN_BY), persistent=False)
         self.hand = HandFeatures()
-        self.trees = BoostedTrees(boosted, trees) if boosted else None
-        self.boosted = boosted
+        self.odds = Odds(boosted, trees, INPUTS) if boosted else None
+        self.evidence = Evidence(INPUTS, linear) if linear else None
         self.straight = nn.Linear(INPUTS, width)
         self.summary = nn.Sequential(
             nn.Dropout(dropout / 2),
@@ -84,23 +90,17 @@ class VitalsEncoder(nn.Module):
     def forward(
         self, values: Tensor, mask: Tensor, last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor
     ) -> Tensor:
-        odds_BG = None
-        if self.trees is not None:
-            odds_BG = self.trees(*self.hand(last, last_age_h, last_mask, figures))
-        return self.encoded(values, mask, last, last_age_h, last_mask, figures, odds_BG)
-
-    def encoded(
-        self,
-        values: Tensor,
-        mask: Tensor,
-        last: Tensor,
-        last_age_h: Tensor,
-        last_mask: Tensor,
-        figures: Tensor,
-        odds_BG: Tensor | None,
-    ) -> Tensor:
-        """As `forward`, with the trees' log odds given: while it learns, from trees that never saw the patient."""
         told_BI = self.summarised(last, last_age_h, last_mask, figures)
+        odds = []
+        if self.odds is not None:
+            odds.append(self.odds(*self.hand(last, last_age_h, last_mask, figures), told_BI))
+        if self.evidence is not None:
+            odds.append(self.evidence(told_BI))
+        return self.encoded(values, mask, told_BI, odds)
+
+    def encoded(self, values: Tensor, mask: Tensor, told_BI: Tensor, odds: Sequence[Tensor]) -> Tensor:
+        """The token from what is `summarised` and log odds [B, ...]: while it learns, of fits that never saw the
+        patient."""
         summary_BD = self.straight(told_BI) + self.summary(told_BI)
         scaled_BTV = torch.clamp((values - self.mean) / self.std, -CLIP, CLIP) * mask
         placed_TD = self.position + self.step.bias
@@ -112,9 +112,10 @@ class VitalsEncoder(nn.Module):
             x_BND = block(x_BND, bias_BN)
         x_BND = self.blocks[-1](x_BND, bias_BN, queries=1)
         out_BD = self.norm(x_BND[:, 0])
-        if odds_BG is None:
+        if not odds:
             return out_BD
-        return torch.cat([out_BD[:, : out_BD.shape[1] - self.boosted], odds_BG * ODDS], 1)
+        odds_BG = torch.cat(list(odds), 1)
+        return torch.cat([out_BD[:, : out_BD.shape[1] - odds_BG.shape[1]], odds_BG * ODDS], 1)
 
     def summarised(self, last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor) -> Tensor:
         """[B, INPUTS]: every figure's score and its square, then what was not measured over each horizon or ever."""

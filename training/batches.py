@@ -2,18 +2,21 @@
 that go missing, scans that say nothing. Shapes: B rows, C conditions, S slots, V signals.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.conditions import CONDITIONS
+from models.layers import ODDS
 from models.network import Network
 from models.window import MAX_NOTES, MODALITIES, SLOTS, WINDOW_FIELDS, V, WindowBatch
-from training.boosting import Learning
 from training.dataset import Examples
+from training.evidence import Spoken
+from training.odds import Learning
 from training.recipes import Recipe
 
 Rows = NDArray[np.int64]
@@ -40,26 +43,36 @@ def draw(examples: Examples, rows: Rows, recipe: Recipe, rng: np.random.Generato
 
 
 class Batches:
-    """Examples and the finished tokens of their notes [T, D] and scans [P, D], ready to be cut."""
+    """Examples and the finished tokens of their notes [T, D] and scans [P, D], ready to be cut.
 
-    def __init__(self, examples: Examples, notes: Tensor, scans: Tensor) -> None:
+    learning, spoken: the fits that a row in training is told of by, because they never saw its patient.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        notes: Tensor,
+        scans: Tensor,
+        learning: Learning | None = None,
+        spoken: Spoken | None = None,
+    ) -> None:
         self.examples, self.notes, self.scans = examples, notes, scans
+        self.learning, self.spoken = learning, spoken
 
-    def all_logits(self, network: Network, rows: Rows) -> NDArray[np.float32]:
-        """[rows, C] as the network serves: nothing is dropped."""
+    def all_logits(self, network: Network, rows: Rows, unseen: bool = False) -> NDArray[np.float32]:
+        """[rows, C] as the network serves: nothing is dropped. `unseen`: classical fits speak only of patients whom they
+        never saw."""
         network.eval()
         with torch.inference_mode():
             parts = [
-                self._logits(network, rows[first : first + SCORED_AT_ONCE]).numpy()
+                self._logits(network, rows[first : first + SCORED_AT_ONCE], unseen).numpy()
                 for first in range(0, len(rows), SCORED_AT_ONCE)
             ]
         return np.concatenate(parts)
 
-    def logits(
-        self, network: Network, rows: Rows, recipe: Recipe, rng: np.random.Generator, learning: Learning | None
-    ) -> Tensor:
-        """[B, C] as in training: modalities and signals go missing, scans that say nothing come in, and trees speak
-        only of patients whom they never saw."""
+    def logits(self, network: Network, rows: Rows, recipe: Recipe, rng: np.random.Generator) -> Tensor:
+        """[B, C] as in training: modalities and signals go missing, scans that say nothing come in, and classical
+        fits speak only of patients whom they never saw."""
         e = self.examples
         present = e.present[rows].copy()
         age_h = e.age_h[rows].copy()
@@ -74,12 +87,39 @@ class Batches:
             gone = (rng.random(len(rows)) < recipe.drop_modality) & present[:, ~slots].any(1)
             present[np.ix_(gone, slots)] = 0
         window = without_signals(e.window(rows), recipe.drop_signals, rng)
-        return self._fused(network, _vitals(network, window, rows, learning), rows, present, age_h, picture_at)
+        vitals = self._vitals(network, window, rows)
+        return self._fused(network, vitals, rows, present, age_h, picture_at, self.spoken)
 
-    def _logits(self, network: Network, rows: Rows) -> Tensor:
-        e = self.examples
-        vitals = network.vitals(*_tensors(e.window(rows)))
-        return self._fused(network, vitals, rows, e.present[rows], e.age_h[rows], e.picture_at[rows])
+    def vitals_odds(self, network: Network, rows: Rows) -> NDArray[np.float32]:
+        """[rows, C] what the vitals token ends with, of fits that never saw the patient; 0 without vitals or a fit."""
+        told = np.zeros((len(rows), len(CONDITIONS)), np.float32)
+        columns = [network.architecture.conditions.index(name) for name in network.architecture.of_vitals]
+        if columns:
+            network.eval()
+            with torch.inference_mode():
+                for first in range(0, len(rows), SCORED_AT_ONCE):
+                    asked = rows[first : first + SCORED_AT_ONCE]
+                    token = self._vitals(network, self.examples.window(asked), asked)
+                    told[first : first + SCORED_AT_ONCE, columns] = token[:, -len(columns) :] / ODDS
+        return told * self.examples.present[rows, :1]
+
+    def _vitals(self, network: Network, window: WindowBatch, rows: Rows) -> Tensor:
+        """[rows, D] by fits that never saw the rows' patients."""
+        inputs, vitals, odds = _tensors(window), network.vitals, []
+        with torch.no_grad():
+            told = vitals.summarised(*inputs[2:])
+            if self.learning is not None:
+                unseen = _of_fold(vitals.odds, self.learning.fits, self.learning.fold[rows])
+                odds.append(unseen(*vitals.hand(*inputs[2:]), told))
+            if self.spoken is not None and vitals.evidence is not None:
+                odds.append(_of_fold(vitals.evidence, self.spoken.vitals, self.spoken.fold[rows])(told))
+        return vitals.encoded(*inputs[:2], told, odds)
+
+    def _logits(self, network: Network, rows: Rows, unseen: bool) -> Tensor:
+        e, spoken = self.examples, self.spoken if unseen else None
+        window = e.window(rows)
+        vitals = self._vitals(network, window, rows) if unseen else network.vitals(*_tensors(window))
+        return self._fused(network, vitals, rows, e.present[rows], e.age_h[rows], e.picture_at[rows], spoken)
 
     def _fused(
         self,
@@ -89,6 +129,7 @@ class Batches:
         present: NDArray[np.float32],
         age_h: NDArray[np.float32],
         picture_at: Rows,
+        spoken: Spoken | None = None,
     ) -> Tensor:
         e = self.examples
         tokens = torch.zeros(len(rows), len(SLOTS), network.architecture.width)
@@ -97,8 +138,17 @@ class Batches:
             at = e.note_at[rows, place]
             have = np.flatnonzero((at >= 0) & (present[:, _NOTES_AT + place] > 0))
             tokens[have, _NOTES_AT + place] = self.notes[at[have]]
+            if spoken is not None:
+                said = spoken.notes[spoken.fold[rows[have]], at[have]]
+                tokens[have, _NOTES_AT + place, tokens.shape[-1] - said.shape[-1] :] = said * ODDS
         have = np.flatnonzero((picture_at >= 0) & (present[:, _SCANS_AT] > 0))
         tokens[have, _SCANS_AT] = self.scans[picture_at[have]]
+        if spoken is not None:
+            own = torch.from_numpy(picture_at[have] == e.picture_at[rows[have]]).unsqueeze(1)
+            said = (
+                spoken.scans[spoken.fold[rows[have]], picture_at[have]] * own
+            )  # another patient's picture says nothing
+            tokens[have, _SCANS_AT, tokens.shape[-1] - said.shape[-1] :] = said * ODDS
         return network.fusion(tokens, torch.from_numpy(present), torch.from_numpy(age_h))
 
 
@@ -106,17 +156,16 @@ def _tensors(window: WindowBatch) -> list[Tensor]:
     return [torch.from_numpy(getattr(window, name)) for name in WINDOW_FIELDS]
 
 
-def _vitals(network: Network, window: WindowBatch, rows: Rows, learning: Learning | None) -> Tensor:
-    inputs = _tensors(window)
-    if learning is None:
-        return network.vitals(*inputs)
-    with torch.no_grad():
-        told = network.vitals.hand(*inputs[2:])
-        odds = network.vitals.trees(*told)
-        fold = torch.from_numpy(learning.fold[rows]).unsqueeze(1)
-        for number, trees in enumerate(learning.trees):
-            odds = torch.where(fold == number, trees(*told), odds)
-    return network.vitals.encoded(*inputs, odds)
+def _of_fold(served: nn.Module, inner: Sequence[nn.Module], fold: Rows) -> Callable[..., Tensor]:
+    """What each row's own fit says of it; the served one, where all are blind to the row."""
+
+    def told(*asked: Tensor) -> Tensor:
+        found, of_row = served(*asked), torch.from_numpy(fold).unsqueeze(1)
+        for number, fit in enumerate(inner):
+            found = torch.where(of_row == number, fit(*asked), found)
+        return found
+
+    return told
 
 
 def without_signals(window: WindowBatch, most: float, rng: np.random.Generator) -> WindowBatch:

@@ -1,68 +1,21 @@
-"""Fits the boosted trees that the vitals encoder holds, and the ones it learns with.
+"""Gradient boosting (scikit-learn) as the trees that the vitals encoder holds: fits them, and writes a fit into tensors."""
 
-While the network learns, a patient's log odds come from trees that never saw the patient (one fit a fold of patients);
-the trees it is served with are fitted to all training patients. None sees a patient outside the training rows.
-"""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor
 
-from models.conditions import CONDITIONS, NAMES
 from models.trees import DEPTH, NEVER, NODES, BoostedTrees
-from training.dataset import Examples
-from training.hand import RARE, hand_features
-from training.peers import training_rows
+from training.hand import RARE
 
 Rows = NDArray[np.int64]
-FOLDS = 3
 BAGS = 3
 """Fits whose mean is served, each with another choice of features at its splits."""
-FEWEST = 300
-"""Fewer labelled rows than this make no trees."""
 
 
-@dataclass(frozen=True, slots=True)
-class Learning:
-    """fold: [N] which of `trees` never saw the row's patient; -1: none did, the served ones will do."""
-
-    trees: Sequence[BoostedTrees]
-    fold: NDArray[np.int64]
-
-
-def fit_boosting(
-    served: BoostedTrees,
-    conditions: Sequence[str],
-    examples: Examples,
-    rows: Rows,
-    seed: int,
-    report: Callable[[str], None],
-) -> Learning:
-    """Fills `served` in place from these rows."""
-    names, of_row = np.unique(examples.group[rows], return_inverse=True)
-    fold = np.full(len(examples.group), -1)
-    fold[rows] = np.random.default_rng(seed).permutation(len(names))[of_row] % FOLDS
-    inner = [BoostedTrees(*served.threshold.shape[:2]) for _ in range(FOLDS)]
-    for place, condition in enumerate(conditions):
-        column = NAMES.index(condition)
-        learned = training_rows(examples, rows, column, seed, other_hours=1.0)
-        label = examples.labels[learned, column]
-        if len(learned) < FEWEST or not 0 < label.sum() < len(label):
-            continue
-        report(f"trees of {CONDITIONS[column].name}: {len(learned)} rows")
-        features = hand_features(examples, learned)
-        for number, trees in enumerate(inner):
-            rest = fold[learned] != number
-            _fit(trees, place, features[rest], label[rest], [seed + number])
-        _fit(served, place, features, label, [seed + FOLDS + bag for bag in range(BAGS)])
-    return Learning(inner, fold)
-
-
-def _fit(
+def fit_trees(
     trees: BoostedTrees, place: int, features: NDArray[np.floating], label: NDArray[np.floating], seeds: Sequence[int]
 ) -> None:
     """The mean log odds of one fit a seed, each with its share of the trees."""

@@ -1,31 +1,100 @@
 """Calibration and alert thresholds from validation patients. Shapes: N rows, C conditions."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
 
 from models.calibration import Calibration
 from models.conditions import NAMES
 
 NEVER = 1.5
 """A threshold above every probability."""
+SCALE_SPREAD, SHIFT_SPREAD = 0.5, 0.3
+"""Spreads of the normal priors of a calibration's scale, around 1, and shift, around 0: a handful of validation patients
+must not turn a score round. Hundreds outweigh them."""
+BELIEVED_SPREAD = 0.1
+"""The same where the logits start as log odds that are out of fold: more patients stand behind those than behind a
+validation part."""
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 RECALL = {"watch": 0.8, "warning": 0.5, "critical": 0.2}
 
 
 def fit_calibration(
-    logits: NDArray[np.floating], labels: NDArray[np.floating], bootstraps: int, seed: int
+    logits: NDArray[np.floating],
+    labels: NDArray[np.floating],
+    group: NDArray[np.str_],
+    bootstraps: int,
+    seed: int,
+    believed: Mapping[str, float] | None = None,
 ) -> Calibration:
-    """Platt scaling per condition, and again on `bootstraps` samples of the rows."""
+    """Platt scaling per condition, and again on `bootstraps` samples of the rows, each about a draw from the prior: with
+    few patients the interval is as wide as what was believed before. Rows of one patient count as one in all.
+
+    believed: conditions whose logits are log odds already, but for this shift: their calibration stays near it.
+    """
     rng = np.random.default_rng(seed)
     scale, shift = np.ones((bootstraps + 1, labels.shape[1])), np.zeros((bootstraps + 1, labels.shape[1]))
-    for column in range(labels.shape[1]):
+    for column, name in enumerate(NAMES):
         known = np.flatnonzero(~np.isnan(labels[:, column]))
+        worth, off, spread = _worth(group[known]), 0.0, (SCALE_SPREAD, SHIFT_SPREAD)
+        if believed and name in believed:
+            off, spread = believed[name], (BELIEVED_SPREAD, BELIEVED_SPREAD)
         for draw in range(bootstraps + 1):
-            rows = known if draw == 0 else rng.choice(known, len(known))
+            rows, centre = known, (1.0, off)
+            if draw:
+                rows = rng.choice(known, len(known)) if len(known) else known
+                centre = (rng.normal(1, spread[0]), rng.normal(off, spread[1]))
             if 0 < labels[rows, column].sum() < len(rows):
-                fit = LogisticRegression(C=1e6).fit(logits[rows, column : column + 1], labels[rows, column])
-                scale[draw, column], shift[draw, column] = fit.coef_[0, 0], fit.intercept_[0]
+                told, label = logits[rows, column], labels[rows, column]
+                scale[draw, column], shift[draw, column] = _platt(told, label, worth, centre, spread)
     return Calibration(scale, shift)
+
+
+def _worth(group: NDArray[np.str_]) -> float:
+    """What a row counts in a likelihood: patients over rows."""
+    return len(np.unique(group)) / max(1, len(group))
+
+
+def _platt(
+    logit: NDArray[np.floating],
+    label: NDArray[np.floating],
+    worth: float,
+    centre: tuple[float, float],
+    spread: tuple[float, float],
+) -> tuple[float, float]:
+    """Scale, not negative, and shift that are likeliest. `centre`: what is believed of the scale and of how far the mean
+    logit is off; a flatter scale leaves the mean where it is. worth: what a row counts."""
+    middle = float(logit.mean())
+    design = np.stack([logit - middle, np.ones_like(logit)], 1).astype(np.float64)
+    believed = np.array([centre[0], middle + centre[1]])
+
+    def loss(asked: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        told, off = design @ asked, (asked - believed) / spread
+        value = worth * (np.logaddexp(0, told) - label * told).sum() + 0.5 * off @ off
+        return value, worth * design.T @ (0.5 * (1 + np.tanh(told / 2)) - label) + off / spread
+
+    scale, level = minimize(loss, believed, jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)]).x
+    return scale, level - scale * middle
+
+
+def choose_shares(
+    told: NDArray[np.floating], own: NDArray[np.floating], labels: NDArray[np.floating], group: NDArray[np.str_]
+) -> NDArray[np.float32]:
+    """[C] how much of the network's own logits [N, C] is added to what classical fits say: what tells validation rows
+    best, where a whole share must be worth half a nat more than none; with few patients it seldom is."""
+    shares = np.ones(labels.shape[1], np.float32)
+    for column in range(labels.shape[1]):
+        rows = np.flatnonzero(~np.isnan(labels[:, column]))
+        label, worth = labels[rows, column], _worth(group[rows])
+        losses = []
+        for share in SHARES:
+            logit = told[rows, column] + share * own[rows, column]
+            losses.append(worth * (np.logaddexp(0, logit) - label * logit).sum() + 0.5 * share * share)
+        if len(rows):
+            shares[column] = SHARES[int(np.argmin(losses))]
+    return shares
 
 
 def choose_thresholds(probability: NDArray[np.floating], labels: NDArray[np.floating]) -> dict[str, dict[str, float]]:

@@ -22,3 +22,11 @@ def folds(group: NDArray[np.str_], count: int, seed: int) -> list[tuple[NDArray[
     order = np.random.default_rng(seed).permutation(len(names))
     parts = (np.isin(group, names[part]) for part in np.array_split(order, count))
     return [(np.flatnonzero(~inside), np.flatnonzero(inside)) for inside in parts]
+
+
+def patient_folds(group: NDArray[np.str_], rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """[N] fold of every row of these rows' patients, -1 of other patients'."""
+    names = np.unique(group[rows])
+    of_name = np.random.default_rng(seed).permutation(len(names)) % count
+    place_N = np.minimum(np.searchsorted(names, group), len(names) - 1)
+    return np.where(names[place_N] == group, of_name[place_N], -1)

@@ -1,24 +1,37 @@
 """Patient-level cross-validation: out-of-fold probabilities of the model and of its peers on the same splits.
 
-Every choice inside a fold (early stopping, calibration, teachers) sees that fold's training patients only; a fold's
+`python -m training.crossval physionet2012 physionet2019 --data DIR --json OUT` measures the reference recipe on data sets
+without documents (`crossval_documents.py` has those with).
+
+Every choice inside a fold (early stopping, calibration, trust) sees that fold's training patients only; a fold's
 thresholds for score 1 and utility are chosen on the out-of-fold scores of the other folds' patients.
 """
 
+import argparse
+import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
+import torch
 from numpy.typing import NDArray
 
 from training.bootstrap import ROUNDS
 from training.cohort import folds, split
-from training.dataset import Examples
+from training.dataset import Examples, build
 from training.documents import Views
 from training.figures import of_task
 from training.loop import Trained, predict, train
+from training.peers import PEERS
 from training.predictions import collect
-from training.recipes import Recipe
+from training.recipes import Recipe, reference
+from training.sources import FOLDERS, READERS, data_hash
 
 Peer = Callable[[Examples, NDArray[np.int64], NDArray[np.int64]], NDArray[np.floating]]
 """(examples, training rows, test rows) -> [test rows, C], NaN for a condition it says nothing of."""
@@ -90,3 +103,31 @@ def cross_validate(
     """What `judge` says, under `tasks`, with what made it; JSON can be written of it as it is."""
     found = out_of_fold(examples, recipe, report, count=count, seed=seed, peers=peers)
     return {"folds": count, "seed": seed, "recipe": asdict(recipe), "tasks": judge(examples, found, rounds)}
+
+
+def main() -> None:
+    """Reads, trains, measures, writes JSON."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("sources", nargs="+", choices=("physionet2012", "physionet2019"))
+    arguments.add_argument("--data", type=Path, required=True, help="folder of data sets")
+    arguments.add_argument("--json", type=Path, required=True)
+    given = arguments.parse_args()
+    torch.set_num_threads(1)
+
+    def report(line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    roots = {source: given.data / FOLDERS[source] for source in given.sources}
+    examples = build(chain.from_iterable(READERS[source](root) for source, root in roots.items()))
+    found = cross_validate(examples, reference(), report, peers=PEERS)
+    found["data_sha256"] = {source: data_hash(root) for source, root in roots.items()}
+    found["versions"] = {name: version(name) for name in ("torch", "scikit-learn", "numpy")} | {
+        "python": platform.python_version()
+    }
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    given.json.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
+
+
+if __name__ == "__main__":
+    main()

@@ -16,13 +16,13 @@ from training.cohort import folds
 from training.dataset import Examples
 from training.documents import Views
 from training.hand import additive
-from training.note_teacher import note_logits
 from training.peers import features_of, training_rows
 
 Rows = NDArray[np.int64]
 Member = Callable[[Examples, Rows, Rows, int], NDArray[np.floating]]
 """(examples, training rows, asked rows, condition's column) -> [asked] log odds."""
 INNER_FOLDS = 4
+_WORD = r"[a-zA-Z]{2,}"
 
 
 def vitals_odds(examples: Examples, train: Rows, asked: Rows, column: int) -> NDArray[np.floating]:
@@ -30,6 +30,23 @@ def vitals_odds(examples: Examples, train: Rows, asked: Rows, column: int) -> ND
     told = additive(features_of(examples, train), examples.labels[train, column])(features_of(examples, asked))
     kept = np.clip(told, 1e-5, 1 - 1e-5)
     return np.log(kept / (1 - kept))
+
+
+def written(examples: Examples, rows: Rows) -> list[str]:
+    """Each row's notes as one text, newest first; empty without notes."""
+    return [" ".join(examples.texts[at] for at in examples.note_at[row] if at >= 0) for row in rows]
+
+
+def note_logits(examples: Examples, train: Rows, asked: Rows, column: int) -> NDArray[np.float32]:
+    """[asked] log odds of a condition, up to a shift, by words and pairs of words; learned from the training rows."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    words = TfidfVectorizer(sublinear_tf=True, min_df=3, ngram_range=(1, 2), token_pattern=_WORD)
+    known = words.fit_transform(written(examples, train))
+    fitted = LogisticRegression(C=0.5, class_weight="balanced", max_iter=2000)
+    fitted.fit(known, examples.labels[train, column])
+    return fitted.decision_function(words.transform(written(examples, asked))).astype(np.float32)
 
 
 def scan_odds(seen: Views) -> Member:

@@ -1,5 +1,5 @@
 """Hand features of the model's own window, and the two classical fits on them: gradient boosting and an additive
-logistic regression. Used as peers of the model and as its teachers. Shapes: N rows, C columns of features.
+logistic regression. Used as peers of the model. Shapes: N rows, C columns of features.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ RARE = 0.01
 
 
 def hand_features(examples: Examples, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """[rows, P * V] of `models.trees.PER_SIGNAL`, NaN where not known."""
+    """[rows, P * V + N] of `models.trees.PER_SIGNAL` and `models.quotients.QUOTIENTS`, NaN where not known."""
     parts, hand = [], trees.HandFeatures()
     for first in range(0, len(rows), AT_ONCE):
         window = examples.window(rows[first : first + AT_ONCE])

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,17 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, distributed, nn
 
 from models.calibration import Calibration
+from models.conditions import CONDITIONS
 from models.conformal import Conformal, fit
 from models.network import Architecture, Network
-from training import documents, imagenet, lsa
+from training import documents, evidence, imagenet, lsa
 from training.batches import Batches, draw, pool
-from training.boosting import fit_boosting
-from training.calibrating import choose_thresholds, fit_calibration
+from training.calibrating import choose_shares, choose_thresholds, fit_calibration
 from training.checkpoint import Progress, restore, save
 from training.dataset import Examples
 from training.documents import Views
-from training.note_teacher import soft_labels
+from training.evidence import Spoken
+from training.odds import Learning, fit_odds
 from training.recipes import Recipe
 from training.scales import fit_scales
 
@@ -73,7 +75,8 @@ def train(
     The encoders of notes and scans learn first, alone (`documents.py`), then the vitals' encoder and the fusion over
     their finished tokens. `seen` are the pictures' views, where another run has made them.
 
-    Nothing of any other row is looked at. Deterministic for a seed on one thread. With a `checkpoint` file an
+    Classical fits whose log odds the encoder serves learn from both parts; the validation rows hear fits that never saw
+    their patient. Nothing of any other row is looked at. Deterministic for a seed on one thread. With a `checkpoint` file an
     interrupted run goes on after its last whole epoch, and ends as it would have.
     """
     torch.manual_seed(recipe.seed)
@@ -88,27 +91,34 @@ def train(
             vitals_dropout=recipe.dropout,
             boosted=recipe.boosted,
             trees=recipe.trees,
+            linear=recipe.linear,
             fusion=recipe.fusion,
         )
     )
-    learned = pool(examples, train_rows, recipe, rng)
+    learned, judged = pool(examples, train_rows, recipe, rng), pool(examples, validation_rows, recipe, rng)
     fit_scales(network, examples, learned)
-    learning = None
+    learning, both = None, np.concatenate([learned, judged])
     if recipe.boosted:
-        learning = fit_boosting(network.vitals.trees, recipe.boosted, examples, learned, recipe.seed, report)
-    seen = _taught_documents(network, tokenizer, examples, learned, recipe, report, seen)
-    batches = _batches(network, tokenizer, examples, seen)
+        learning = fit_odds(network.vitals, recipe.boosted, examples, both, recipe.seed, report)
+    seen, spoken = _taught_documents(network, tokenizer, examples, learned, judged, recipe, report, seen)
+    batches = _batches(network, tokenizer, examples, seen, learning, spoken)
+    believed = _believed(recipe, learning)
+    if spoken is not None:
+        if learning is not None:
+            evidence.centre(network, learning, examples, both, recipe.seed)
+        told = partial(batches.vitals_odds, network)
+        weighed = evidence.fit_trust(network, recipe.linear, examples, spoken, told, both, recipe.seed, report)
+        believed |= dict.fromkeys(weighed, 0.0)
     together = [*network.vitals.parameters(), *network.fusion.parameters()]
     optimiser = torch.optim.AdamW(together, recipe.learning_rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * math.ceil(len(draw(examples, learned, recipe, rng)) / recipe.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _cosine(steps) if recipe.cosine else lambda _: 1.0)
-    judged = pool(examples, validation_rows, recipe, rng)
     judged_labels = torch.from_numpy(examples.labels[judged])
     candidate = Network(network.architecture)  # before the generators are set back: it draws its first weights
     progress = Progress(network, optimiser, schedule, rng, average=_copy(network))
     if checkpoint is not None:
         restore(checkpoint, progress, recipe)
-    if progress.epoch == 0:  # what the trees say alone is the first to be judged
+    if progress.epoch == 0:  # what the classical fits say alone is the first to be judged
         progress.judge(_judged(batches, candidate, progress.average, judged, judged_labels))
     while progress.epoch < recipe.epochs and progress.bad < max(1, recipe.patience):
         started = time.perf_counter()
@@ -119,7 +129,7 @@ def train(
             if len(rows) > 1:
                 optimiser.zero_grad()
                 labels = torch.from_numpy(examples.labels[rows])
-                _loss(batches.logits(network, rows, recipe, rng, learning), labels).backward()
+                _loss(batches.logits(network, rows, recipe, rng), labels).backward()
                 _share_gradients(network)
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimiser.step()
@@ -134,12 +144,24 @@ def train(
         if checkpoint is not None and _rank() == 0:
             save(checkpoint, progress, recipe)
     network.load_state_dict(progress.best_state)
-    logits, labels = batches.all_logits(network, validation_rows), examples.labels[validation_rows]
-    calibration = fit_calibration(logits, labels, recipe.bootstraps, recipe.seed)
+    if spoken is not None:
+        _temper(network, batches, judged, report)
+    logits, labels = batches.all_logits(network, validation_rows, unseen=True), examples.labels[validation_rows]
+    group = examples.group[validation_rows]
+    calibration = fit_calibration(logits, labels, group, recipe.bootstraps, recipe.seed, believed)
     probability = calibration.probability(logits)
     thresholds = choose_thresholds(probability, labels)
-    sets = fit(probability, labels, examples.group[validation_rows])
+    sets = fit(probability, labels, group)
     return Trained(network, tokenizer, calibration, thresholds, sets, progress.epoch)
+
+
+def _believed(recipe: Recipe, learning: Learning | None) -> dict[str, float]:
+    """By condition with log odds of classical fits, how far they are shifted: of an hourly one few of the other hours
+    were learned from."""
+    if learning is None:
+        return {}
+    hourly = {condition.name for condition in CONDITIONS if condition.hourly}
+    return {name: math.log(recipe.other_hours) if name in hourly else 0.0 for name in learning.conditions}
 
 
 def _taught_documents(
@@ -147,28 +169,58 @@ def _taught_documents(
     tokenizer: Tokenizer,
     examples: Examples,
     rows: Rows,
+    judged: Rows,
     recipe: Recipe,
     report: Report,
     seen: Views | None,
-) -> Views:
-    """The pictures' views, after the note and scan encoders have learned from these rows."""
+) -> tuple[Views, Spoken | None]:
+    """The pictures' views and what documents say out of fold, after the note and scan encoders have learned from these
+    rows; of the judged ones only classical fits learn, each blind to whom it is asked about."""
     ids = examples.note_ids(tokenizer)
     known = np.unique(examples.note_at[rows][examples.note_at[rows] >= 0])
     if len(known):
         lsa.fill(network.notes.bag, ids[known], recipe.seed)
-        targets = soft_labels(examples, rows, recipe.seed)
-        documents.learn_notes(network.notes, examples, ids, rows, targets, recipe.seed, report)
     if len(examples.pictures):
         imagenet.load_trunk(network.scans.trunk)
     seen = seen or documents.views(network.scans.trunk, examples.pictures)
+    spoken, targets = None, examples.labels
+    if recipe.linear:
+        both = np.concatenate([rows, judged])
+        spoken = evidence.fit_evidence(network, recipe.linear, examples, ids, seen, both, recipe.seed, report)
+        targets = evidence.soft_labels(recipe.linear, examples, spoken, rows)
+    documents.learn_notes(network.notes, examples, ids, rows, targets, recipe.seed, report)
     documents.learn_scans(network.scans, examples, seen, rows, examples.labels, recipe.seed, report)
-    return seen
+    return seen, spoken
 
 
-def _batches(network: Network, tokenizer: Tokenizer, examples: Examples, seen: Views | None) -> Batches:
+def _batches(
+    network: Network,
+    tokenizer: Tokenizer,
+    examples: Examples,
+    seen: Views | None,
+    learning: Learning | None = None,
+    spoken: Spoken | None = None,
+) -> Batches:
     seen = seen or documents.views(network.scans.trunk, examples.pictures)
     notes = documents.note_tokens(network.notes, examples.note_ids(tokenizer))
-    return Batches(examples, notes, documents.scan_tokens(network.scans, seen, examples.kinds))
+    scans = documents.scan_tokens(network.scans, seen, examples.kinds)
+    return Batches(examples, notes, scans, learning, spoken)
+
+
+@torch.no_grad()
+def _temper(network: Network, batches: Batches, rows: Rows, report: Report) -> None:
+    """Keeps as much of the network's own logits as these rows bear out."""
+    whole, last = batches.all_logits(network, rows, unseen=True), network.fusion.head[-1]
+    learned = last.weight.clone(), last.bias.clone()
+    last.weight.zero_()
+    last.bias.zero_()
+    told = batches.all_logits(network, rows, unseen=True)
+    examples = batches.examples
+    share = choose_shares(told, whole - told, examples.labels[rows], examples.group[rows])
+    kept = torch.from_numpy(share)
+    last.weight.copy_(learned[0] * kept[:, None])
+    last.bias.copy_(learned[1] * kept)
+    report("the network's own share: " + ", ".join(f"{one:g}" for one in share))
 
 
 def predict(trained: Trained, examples: Examples, rows: Rows, seen: Views | None = None) -> NDArray[np.float32]:
@@ -177,10 +229,16 @@ def predict(trained: Trained, examples: Examples, rows: Rows, seen: Views | None
     return trained.calibration.probability(batches.all_logits(trained.network, rows))
 
 
-def _judged(batches: Batches, network: Network, weights: Mapping[str, Tensor], rows: Rows, labels: Tensor) -> float:
+def _judged(
+    batches: Batches,
+    network: Network,
+    weights: Mapping[str, Tensor],
+    rows: Rows,
+    labels: Tensor,
+) -> float:
     """The validation loss of these weights."""
     network.load_state_dict(dict(weights))
-    return _mean(float(_loss(torch.from_numpy(batches.all_logits(network, rows)), labels)))
+    return _mean(float(_loss(torch.from_numpy(batches.all_logits(network, rows, unseen=True)), labels)))
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:

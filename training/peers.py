@@ -24,9 +24,11 @@ OTHER_HOURS = 0.15
 """Share of hours without the hourly condition that are trained on: they outnumber the others seventy to one."""
 
 
-def training_rows(examples: Examples, rows: Rows, column: int, seed: int, other_hours: float = OTHER_HOURS) -> Rows:
+def training_rows(
+    examples: Examples, rows: Rows, column: int, seed: int, other_hours: float = OTHER_HOURS, late: int = 1
+) -> Rows:
     """The rows that a peer learns a condition from: those labelled; of an hourly one all with it, a share of the rest;
-    of any other each stay's last."""
+    of any other a source's last snapshots, `late` of them."""
     label = examples.labels[rows, column]
     if CONDITIONS[column].hourly:
         chosen = np.random.default_rng(seed).random(len(rows)) < other_hours
@@ -36,7 +38,7 @@ def training_rows(examples: Examples, rows: Rows, column: int, seed: int, other_
     for source in np.unique(examples.source[labelled]):
         newest[source] = int(examples.snapshot[labelled][examples.source[labelled] == source].max())
     last = np.array([newest[source] for source in examples.source[labelled]], np.int64)
-    return labelled[examples.snapshot[labelled] == last]
+    return labelled[examples.snapshot[labelled] > last - late]
 
 
 def _each_condition(

@@ -33,9 +33,11 @@ class Recipe:
     other_hours: float = 0.1
     """Share of the hours without the hourly condition that a run learns from; those with it all count."""
     boosted: tuple[str, ...] = ()
-    """Conditions whose log odds by boosted trees the vitals encoder knows."""
+    """Conditions whose log odds by boosted trees and logistic regression the vitals encoder knows."""
     trees: int = 0
     """Trees of each of them, shared among its fits (`boosting.BAGS`)."""
+    linear: tuple[str, ...] = ()
+    """Conditions whose log odds by a linear fit the notes' and scans' encoders know, and the fusion weighs."""
     train_share: float = 0.70
     validation_share: float = 0.15
     bootstraps: int = 50
@@ -48,8 +50,8 @@ def paper() -> Recipe:
 
 
 def reference() -> Recipe:
-    """What made `models/reference`: a gentler step, weight decay, cosine schedule, averaged weights, boosted trees, missing
-    signals, presence-neutral scans."""
+    """What made `models/reference`: a gentler step, weight decay, cosine schedule, averaged weights, log odds of classical
+    fits, of documents too, missing signals, presence-neutral scans."""
     return replace(
         paper(),
         name="reference",
@@ -66,6 +68,7 @@ def reference() -> Recipe:
         snapshots=0.3,
         boosted=("in-hospital-mortality", "sepsis-6h"),
         trees=600,
+        linear=("in-hospital-mortality", "critical-course", "lung-nodule"),
         plain_scans=0.05,
         train_share=0.75,
         validation_share=0.10,

@@ -28,7 +28,8 @@ PARTS_OFF: Mapping[str, Mapping[str, Any]] = {
     "modalities dropped in training": {"drop_modality": 0.0},
     "signals dropped in training": {"drop_signals": 0.0},
     "scans that say nothing": {"plain_scans": 0.0},
-    "boosted trees": {"boosted": (), "trees": 0},
+    "log odds of classical fits": {"boosted": (), "trees": 0},
+    "linear evidence of documents": {"linear": ()},
     "averaged weights": {"average": 0.0},
     "earlier snapshots": {"snapshots": 0.0},
 }

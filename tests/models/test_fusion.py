@@ -51,3 +51,23 @@ def test_log_odds_in_the_vitals_token_are_where_learning_begins_and_go_with_it(k
     torch.testing.assert_close(logits[:, 0], bias[:1].expand(4))
     present[:, 0] = 0
     torch.testing.assert_close(fusion(tokens, present, age_h), bias.expand(4, 3))
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_what_documents_say_is_added_as_far_as_trusted_the_mean_of_those_present(kind):
+    torch.manual_seed(0)
+    fusion = make_fusion(kind, 3, 32, boosted=[0], linear=[0, 2]).eval()
+    fusion.trust.copy_(torch.tensor([[0.5, 1, 1], [2, 1, 3], [0, 1, 0.25]]))
+    fusion.prior.copy_(torch.tensor([-2.0, 0, -1]))
+    tokens, present, age_h = torch.randn(4, len(SLOTS), 32), torch.ones(4, len(SLOTS)), torch.zeros(4, len(SLOTS))
+    present[:, [2, 5, 6]] = 0
+    logits = fusion(tokens, present, age_h)
+    told = tokens / ODDS
+    notes = (told[:, 1, -2:] + told[:, 3, -2:]) / 2
+    torch.testing.assert_close(logits[:, 0], 0.5 * told[:, 0, -1] + 2 * notes[:, 0] - 2)
+    torch.testing.assert_close(logits[:, 1], torch.zeros(4))
+    torch.testing.assert_close(logits[:, 2], 3 * notes[:, 1] + 0.25 * told[:, 4, -1] - 1)
+    nothing = fusion(tokens, torch.zeros_like(present), age_h)
+    torch.testing.assert_close(nothing, fusion.prior.expand(4, 3))
+    old = fusion(tokens, present, age_h + 48)
+    assert (old[:, 2] - fusion.prior[2]).abs().lt((logits[:, 2] - fusion.prior[2]).abs()).all()

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import onnxruntime
 import pytest
@@ -14,7 +12,6 @@ from training.dataset import build
 from training.documents import Views, learn_notes, learn_scans, note_tokens, scan_tokens, views
 from training.export import _onnx
 from training.loop import make_tokenizer
-from training.note_teacher import soft_labels
 from training.stays import EPOCH_MS, Picture, Stay, note_event
 
 TEXTS = ["septic shock, on pressors", "no acute distress", "septic shock and renal failure", "well, no distress"] * 5
@@ -132,18 +129,6 @@ def _noted(count=400):
         text = f"{'septic shock' if ill else 'no distress'} ward {number % 7}"
         label = {"in-hospital-mortality": float(ill)}
         yield Stay(f"p{number}", f"p{number}", "test", [note_event(f"p{number}", 0, EPOCH_MS, text)], label, [EPOCH_MS])
-
-
-def test_teachers_of_notes_look_at_no_row_but_the_training_rows():
-    examples = build(_noted())
-    train = np.arange(320)
-    labels = examples.labels.copy()
-    labels[320:] = 1 - labels[320:]
-    told = soft_labels(examples, train, 0)
-    np.testing.assert_array_equal(told, soft_labels(replace(examples, labels=labels), train, 0))
-    assert np.isnan(told[320:]).all()
-    ill = examples.labels[train, 0] == 1
-    assert told[train, 0][ill].min() > told[train, 0][~ill].max()
 
 
 def test_a_note_encoder_learns_what_its_targets_say():

@@ -19,6 +19,7 @@ def examples():
 def test_a_peer_learns_an_hourly_condition_from_hours_and_any_other_from_last_snapshots(examples):
     rows = np.arange(len(examples.labels))
     assert (examples.snapshot[training_rows(examples, rows, DEATH, 0)] == HOURS - 1).all()
+    assert set(examples.snapshot[training_rows(examples, rows, DEATH, 0, late=2)]) == {HOURS - 2, HOURS - 1}
     hours = training_rows(examples, rows, SEPSIS, 0)
     assert (examples.labels[hours, SEPSIS] == 1).sum() == (examples.labels[:, SEPSIS] == 1).sum()
     assert len(hours) < len(rows)

@@ -1,0 +1,281 @@
+"""Fits what each modality says by itself (`models/evidence.py`) and how far the fusion trusts each modality.
+
+Of every condition and modality with enough labelled patients: logistic regression with a ridge penalty. Five fits, each
+without a fifth of the patients, weigh penalties and are what the network learns with: no patient's log odds come from
+a fit that saw the patient. Trust is late fusion, fitted on those out-of-fold log odds, and starts from weights of 1, which
+few patients hardly move. None sees a row outside the training rows. Shapes: N rows, T texts, P pictures, G conditions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.conditions import NAMES
+from models.evidence import MOST, Evidence
+from models.network import Network
+from models.vitals import INPUTS
+from models.window import MODALITIES, SLOTS
+from training.cohort import patient_folds
+from training.dataset import Examples
+from training.documents import Views, bag_directions
+from training.odds import Learning, summarised
+from training.peers import training_rows
+
+Array = NDArray[np.floating]
+Rows = NDArray[np.int64]
+FOLDS = 5
+FEWEST = 8
+"""Fewer patients than this with or without the condition teach a modality nothing of it."""
+PENALTIES = {"vitals": (3e-4, 1e-3, 3e-3, 1e-2), "notes": (0.1, 0.3, 1.0, 3.0, 10.0), "scans": (1e-4, 1e-3, 1e-2, 1e-1)}
+"""Inverse strengths (scikit-learn's C): of normal scores, of directions of length 1, of features of spread 1."""
+NEGLIGIBLE = 0.02
+_SCALED = ("scans",)
+TRUST_SPREAD = 0.5
+PRIOR_SPREAD, TAIL = 0.3, 3
+"""Spreads of what is believed of trust, normal around 1, and of the base rate's log odds, Student's t of so many degrees
+of freedom: near one half a few patients do not move it, and a rare condition is believed as rare as it is. So few
+patients' own share of events moves a score little; with its opposite in the patients who are tested it would outweigh
+what their documents say."""
+TEACHING = 0.7
+"""How far the note encoder's labels give way to what its evidence says out of fold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What was said of learned rows by fits that never saw them.
+
+    fold: [N], -1 of rows not learned from. vitals: each fold's fits. notes, scans: [FOLDS, T or P, G], each document by
+    each fold's fits.
+    """
+
+    fold: NDArray[np.int64]
+    vitals: Sequence[Evidence]
+    notes: Tensor
+    scans: Tensor
+
+
+def fit_evidence(
+    network: Network,
+    conditions: Sequence[str],
+    examples: Examples,
+    ids: NDArray[np.int64],
+    seen: Views,
+    rows: Rows,
+    seed: int,
+    report: Callable[[str], None],
+) -> Spoken:
+    """Fills the evidence of `network`'s note and scan encoders in place from these rows.
+
+    ids: [T, S, W] of the texts; the encoder's bag must have been filled before.
+    """
+    fold = patient_folds(examples.group, rows, FOLDS, seed)
+    documents = {"notes": bag_directions(network.notes.bag, ids).numpy(), "scans": seen.features.numpy()}
+    told = {name: torch.zeros(FOLDS, len(features), len(conditions)) for name, features in documents.items()}
+    rest = network.architecture.of_vitals[len(network.architecture.boosted) :]
+    vitals = [Evidence(INPUTS, len(rest)) for _ in range(FOLDS)]
+    for name, asked in (("vitals", rest), ("notes", conditions), ("scans", conditions)):
+        for place, condition in enumerate(asked):
+            column = NAMES.index(condition)
+            learned = training_rows(examples, _with_modality(examples, rows, name), column, seed)
+            if not _enough(examples, learned, column):
+                continue
+            if name == "vitals":
+                mean = summarised(network.vitals, examples, learned)
+            else:
+                mean = _mean_of(examples, learned, name, documents[name])
+            label, group, at = examples.labels[learned, column], examples.group[learned], fold[learned]
+            mixed = mixture(mean, label, at, group, name)
+            said = ", ".join(f"{one:g} ({share:.2f})" for one, share in mixed.items())
+            report(f"{name} of {condition}: {len(learned)} rows, C {said}")
+            for number in range(FOLDS):
+                others = at != number
+                weight, bias = linear(mean[others], label[others], mixed, name)
+                if name == "vitals":
+                    _put(vitals[number], place, weight, bias)
+                else:
+                    said_by_fold = np.clip(documents[name] @ weight + bias, -MOST, MOST)
+                    told[name][number, :, place] = torch.from_numpy(said_by_fold)
+            _put(getattr(network, name).evidence, place, *linear(mean, label, mixed, name))
+    return Spoken(fold, vitals, told["notes"], told["scans"])
+
+
+def _put(evidence: Evidence, place: int, weight: NDArray[np.float32], bias: float) -> None:
+    evidence.weight[:, place] = torch.from_numpy(weight)
+    evidence.bias[place] = bias
+
+
+def _with_modality(examples: Examples, rows: Rows, name: str) -> Rows:
+    """The rows where something of the modality is at hand."""
+    return rows[examples.present[np.ix_(rows, _slots(name))].any(1)]
+
+
+def _enough(examples: Examples, rows: Rows, column: int) -> bool:
+    """Whether at least `FEWEST` patients have the condition, and as many have not."""
+    label, group = examples.labels[rows, column], examples.group[rows]
+    return min(len(np.unique(group[label == value])) for value in (0, 1)) >= FEWEST
+
+
+def linear(
+    features: Array, label: Array, penalties: Mapping[float, float], name: str
+) -> tuple[NDArray[np.float32], float]:
+    """Weight [I] and bias of the log odds, had both outcomes been as frequent: the weighted mean of a fit a penalty."""
+    from sklearn.linear_model import LogisticRegression
+
+    mean, spread = features.mean(0), np.ones(features.shape[1])
+    if name in _SCALED:
+        spread = features.std(0) + 1e-3
+    scaled, weight, bias = (features - mean) / spread, np.zeros(features.shape[1]), 0.0
+    for penalty, share in penalties.items():
+        fitted = LogisticRegression(C=penalty, class_weight="balanced", max_iter=300, tol=1e-3).fit(scaled, label)
+        weight += share * fitted.coef_[0] / spread
+        bias += share * float(fitted.intercept_[0])
+    return weight.astype(np.float32), bias - float(weight @ mean)
+
+
+def mixture(features: Array, label: Array, fold: Rows, group: NDArray[np.str_], name: str) -> dict[float, float]:
+    """Penalties and their weights, of sum 1, by how well fits without a fold of patients tell of them, both outcomes counting as
+    much: many patients single out the best penalty, few leave a mean over several (Yao et al. 2018, pseudo-BMA)."""
+    _, of_row, count = np.unique(group, return_inverse=True, return_counts=True)
+    share = 1 / count[of_row]
+    sums = [share[label == value].sum() for value in (0, 1)]
+    share *= min(sums) / np.where(label == 1, sums[1], sums[0])
+    losses = []
+    for penalty in PENALTIES[name]:
+        told = np.zeros(len(label))
+        for number in range(FOLDS):
+            rest = fold != number
+            weight, bias = linear(features[rest], label[rest], {penalty: 1.0}, name)
+            told[~rest] = features[~rest] @ weight + bias
+        losses.append(share @ np.logaddexp(0, np.where(label == 1, -told, told)))
+    weight = np.exp(min(losses) - np.array(losses))
+    weight[weight < NEGLIGIBLE * weight.sum()] = 0.0
+    return {one: float(share) for one, share in zip(PENALTIES[name], weight / weight.sum(), strict=True) if share}
+
+
+def fit_trust(
+    network: Network,
+    conditions: Sequence[str],
+    examples: Examples,
+    spoken: Spoken,
+    vitals: Callable[[Rows], NDArray[np.float32]],
+    rows: Rows,
+    seed: int,
+    report: Callable[[str], None],
+) -> list[str]:
+    """Fills the fusion's trust and prior in place from these rows; returns the conditions it had enough to fit for.
+
+    vitals: rows to [rows, C] log odds by the vitals, out of fold, above the prior that the fusion holds already; 0 where
+    there are none.
+    """
+    fusion, fitted = network.fusion, []
+    for place, condition in enumerate(conditions):
+        column = NAMES.index(condition)
+        learned = training_rows(examples, rows, column, seed)
+        if not _enough(examples, learned, column):
+            continue
+        documents = [spoken_of(examples, spoken, name, place, learned) for name in MODALITIES[1:]]
+        told = np.stack([vitals(learned)[:, column], *documents], 1)
+        known = told.any(0)
+        if not known.any():
+            continue
+        label, group = examples.labels[learned, column], examples.group[learned]
+        trust, prior = late_fusion(told, label, group, float(fusion.prior[column]))
+        trust[~known] = 0.0
+        fusion.trust[:, column] = torch.from_numpy(trust)
+        fusion.prior[column] = prior
+        said = ", ".join(f"{name} {trust[m]:.2f}" for m, name in enumerate(MODALITIES) if known[m])
+        report(f"trust of {condition}: {said}")
+        fitted.append(condition)
+    return fitted
+
+
+def centre(network: Network, learning: Learning, examples: Examples, rows: Rows, seed: int) -> None:
+    """Takes the base rate of these rows out of the vitals' log odds and makes it the fusion's prior: a patient without
+    vitals, or with old ones, is at the base rate, not at one half."""
+    for condition in learning.conditions:
+        place, column = network.architecture.boosted.index(condition), NAMES.index(condition)
+        label = examples.labels[training_rows(examples, rows, column, seed, other_hours=1.0), column]
+        base = float(np.log(label.mean() / (1 - label.mean())))
+        network.fusion.prior[column] = base
+        for odds in (network.vitals.odds, *learning.fits):
+            odds.trees.start[place] -= base
+            odds.bias[place] -= base
+
+
+def soft_labels(conditions: Sequence[str], examples: Examples, spoken: Spoken, rows: Rows) -> NDArray[np.float32]:
+    """[N, C] labels of these rows, NaN elsewhere, moved towards what their notes say out of fold.
+
+    So a training patient's note token claims no more than it would of a stranger, and the fusion does not come to trust
+    notes beyond their worth. A condition of which notes say nothing stays as it is.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    targets = np.full(examples.labels.shape, np.nan, np.float32)
+    targets[rows] = examples.labels[rows]
+    noted = _with_modality(examples, rows, "notes")
+    for place, condition in enumerate(conditions):
+        column = NAMES.index(condition)
+        at = noted[~np.isnan(examples.labels[noted, column])]
+        told = spoken_of(examples, spoken, "notes", place, at)[:, None]
+        if told.any():
+            label = examples.labels[at, column]
+            found = LogisticRegression().fit(told, label).predict_proba(told)[:, 1]  # two numbers: odds to probability
+            targets[at, column] = (1 - TEACHING) * label + TEACHING * found
+    return targets
+
+
+def late_fusion(
+    told: Array, label: Array, group: NDArray[np.str_], base: float = 0.0
+) -> tuple[NDArray[np.float32], float]:
+    """Weights [M] near 1, none negative, and log odds near `base`, by penalised logistic regression; every patient
+    counts once."""
+    from scipy.optimize import minimize
+
+    _, of_row, count = np.unique(group, return_inverse=True, return_counts=True)
+    share = 1 / count[of_row]
+    design = np.concatenate([told, np.ones((len(told), 1))], 1).astype(np.float64)
+
+    def loss(weight: Array) -> tuple[float, Array]:
+        logit, off, shifted = design @ weight, (weight[:-1] - 1) / TRUST_SPREAD, (weight[-1] - base) / PRIOR_SPREAD
+        value = share @ (np.logaddexp(0, logit) - label * logit) + 0.5 * off @ off
+        value += 0.5 * (TAIL + 1) * np.log1p(shifted**2 / TAIL)
+        believed = np.append(off / TRUST_SPREAD, (TAIL + 1) * shifted / (TAIL + shifted**2) / PRIOR_SPREAD)
+        return value, design.T @ (share * (0.5 * (1 + np.tanh(logit / 2)) - label)) + believed
+
+    bounds = [(0, None)] * told.shape[1] + [(None, None)]
+    start = np.append(np.ones(told.shape[1]), base)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return found[:-1].astype(np.float32), float(found[-1])
+
+
+def _slots(name: str) -> list[int]:
+    return [place for place, slot in enumerate(SLOTS) if slot == name]
+
+
+def _at(examples: Examples, name: str) -> NDArray[np.int64]:
+    """[N, documents of a row] which text or picture, -1: none."""
+    at = examples.note_at if name == "notes" else examples.picture_at[:, None]
+    return np.where(examples.present[:, _slots(name)[: at.shape[1]]] > 0, at, -1)
+
+
+def _mean_of(examples: Examples, rows: Rows, name: str, features: Array) -> Array:
+    """[rows, I] mean of the features of a row's documents, 0 without any."""
+    at = _at(examples, name)[rows]
+    there = (at >= 0).astype(np.float32)
+    total = np.zeros((len(rows), features.shape[1]), np.float32)
+    for place in range(at.shape[1]):
+        total += features[at[:, place]] * there[:, place, None]
+    return total / np.maximum(there.sum(1), 1)[:, None]
+
+
+def spoken_of(examples: Examples, spoken: Spoken, name: str, place: int, rows: Rows) -> NDArray[np.float32]:
+    """[rows] mean of what the fits that never saw a row's patient say of its documents; rows that were learned from."""
+    at, told = _at(examples, name)[rows], getattr(spoken, name)[:, :, place].numpy()
+    if not told.shape[1]:
+        return np.zeros(len(rows), np.float32)
+    there = at >= 0
+    return (told[spoken.fold[rows, None], at] * there).sum(1) / np.maximum(there.sum(1), 1)
