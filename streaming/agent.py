@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from faust.types import TP
 
@@ -39,12 +40,13 @@ class Worker:
         self._settings = settings
         self._ledger = Ledger()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.engine = Engine(work, observer, self._fatal)
+        self.engine = Engine(work, observer, self._fatal, self._fetch_on)
         self.app: BatchApp = make_app(
             f"{settings.topic_prefix}wardwatch-{role}",
             settings.kafka_bootstrap,
             ledger=self._ledger,
             on_assigned=self._on_assigned,
+            hungry=self.engine.hungry,
             session_timeout_s=settings.session_timeout_s,
             commit_interval_s=settings.commit_interval_s,
             instance_id=f"{settings.topic_prefix}{role}-{settings.instance}" if settings.instance else None,
@@ -83,9 +85,15 @@ class Worker:
         @self.app.agent(topic, name="wardwatch.batches", concurrency=1)
         async def batches(stream):  # type: ignore[no-untyped-def]
             async for event in stream.noack().events():
-                message = event.message
-                batch = Batch(kinds[message.topic], message.partition, message.value, time.time() * 1e3)
-                await self.engine.submit(batch, lambda message=message: self._acknowledge(message))
+                message, now_ms = event.message, time.time() * 1e3
+                unfinished = {tp for tp, _ in message.value}
+                for tp, records in message.value:
+                    batch = Batch(kinds[tp.topic], tp.partition, records, now_ms)
+                    done = partial(self._acknowledge, message, unfinished, tp, records[-1].offset + 1)
+                    await self.engine.submit(batch, done)
+
+    def _fetch_on(self) -> None:
+        self.app.fetch_on()
 
     async def _watch(self) -> None:
         idle_since = time.monotonic()
@@ -97,9 +105,12 @@ class Worker:
             elif now - max(idle_since, self.app.fetches.last_ended) > STUCK_S:
                 self._fatal(Fatal(f"the consumer has fetched nothing for {STUCK_S:.0f} s and nothing else is away"))
 
-    def _acknowledge(self, message) -> None:  # type: ignore[no-untyped-def]
-        self._ledger.finished(message.tp, message.offset + 1)
-        message.ack(self.app.consumer)
+    def _acknowledge(self, message, unfinished: set[TP], tp: TP, following: int) -> None:  # type: ignore[no-untyped-def]
+        """A partition's batch is finished, and with the last of them the fetch that brought it."""
+        self._ledger.finished(tp, following)
+        unfinished.discard(tp)
+        if not unfinished:
+            message.ack(self.app.consumer)
 
     async def _on_assigned(self, committed: Mapping[TP, int | None]) -> Mapping[TP, int]:
         by_partition: dict[int, dict[str, int | None]] = {}

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 INBOX_BYTES = 64 << 20
 BATCH_RECORDS = 256
+FETCHED_AHEAD = 64
+"""Batches that wait, at most, when the engine is behind and more is fetched."""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 UNCONFIRMED_AT_MOST = 64
@@ -65,14 +67,24 @@ class _Waiting:
 
 
 class Engine:
-    """One per worker process. `fatal` is called once, with what ended it; nothing of that batch is acknowledged."""
+    """One per worker process. `fatal` is called once, with what ended it; nothing of that batch is acknowledged.
+    `fetch_on` is called when `hungry` may have become true."""
 
-    def __init__(self, work: Work, observer: Observer, fatal: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        work: Work,
+        observer: Observer,
+        fatal: Callable[[BaseException], None],
+        fetch_on: Callable[[], None] = lambda: None,
+    ) -> None:
         self._work = work
         self._observer = observer
         self._fatal = fatal
+        self._fetch_on = fetch_on
         self._inbox: deque[_Waiting] = deque()
         self._bytes = 0
+        self._computing = False
+        self._behind = False  # more waits than one batch takes
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -103,6 +115,12 @@ class Engine:
         """Batches that have arrived and are not finished."""
         return len(self._inbox) + self._settling.qsize()
 
+    def hungry(self) -> bool:
+        """Whether to fetch more. While a batch is computed, what comes is left to one fetch afterwards: each costs broker
+        and worker the same, whatever it brings. With more at hand than a batch takes, fetching goes on beside computing."""
+        idle = not self._computing and not self._inbox
+        return idle or (self._behind and len(self._inbox) < FETCHED_AHEAD)
+
     async def submit(self, batch: Batch, done: Callable[[], None]) -> None:
         """Hands a batch over; waits while the inbox holds too many bytes. `done` acknowledges it."""
         await self._room.wait()
@@ -120,6 +138,7 @@ class Engine:
             self._inbox.clear()
             self._bytes = 0
             self._room.set()
+            self._fetch_on()
             await self._settling.join()
             return await self._patiently(lambda: self._work.take_over(committed))
 
@@ -141,6 +160,7 @@ class Engine:
             self._room.set()
         if not self._inbox:
             self._arrived.clear()
+        self._behind = 2 * records > BATCH_RECORDS
         return taken
 
     async def _compute(self) -> None:
@@ -150,8 +170,13 @@ class Engine:
                 taken = self._take()
                 if not taken:
                     continue
+                self._computing = True
+                if self._behind:
+                    self._fetch_on()
                 batches = [waiting.batch for waiting in taken]
                 outcome = await self._patiently(lambda batches=batches: self._work.process(batches))
+                self._computing = False
+                self._fetch_on()
                 await self._settling.put((taken, outcome))
 
     async def _settle(self) -> None:

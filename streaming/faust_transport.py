@@ -1,4 +1,4 @@
-"""A Kafka transport for Faust in which one message is what one fetch brought from one partition.
+"""A Kafka transport for Faust in which one message is all that one fetch brought.
 
 Owns: batching, where reading starts after an assignment, which offsets may be committed, co-partitioned assignment.
 Leaves to Faust: membership, rebalances, flow control, the commit timer; to `engine.py`: what a batch does.
@@ -26,6 +26,9 @@ from streaming.fetch_sessions import FetchSessions
 from streaming.ledger import Ledger
 
 log = logging.getLogger(__name__)
+
+Fetched = tuple[TP, Sequence[Any]]
+"""A partition's records, in the order of their offsets, at least one."""
 
 OnAssigned = Callable[[Mapping[TP, int | None]], Awaitable[Mapping[TP, int]]]
 """Given each assigned partition's committed offset (None: never), answers where reading starts."""
@@ -64,7 +67,7 @@ class OneLoopConsumer(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         await super().on_start()
         fetcher = self._ensure_consumer()._fetcher
-        fetcher._get_actions_per_node = FetchScan(fetcher)
+        fetcher._get_actions_per_node = self.app.scan = FetchScan(fetcher, self.app.hungry)
 
     async def _gather_remaining_tasks(self) -> None:
         """mode would cancel every task of the loop, which here is the worker's own."""
@@ -82,7 +85,7 @@ class OneLoopConsumer(driver.AIOKafkaConsumerThread):
 
 
 class BatchConsumer(driver.Consumer):
-    """Faust's aiokafka consumer, a fetched batch at a time."""
+    """Faust's aiokafka consumer, a fetch at a time."""
 
     ledger: Ledger
     on_assigned_hook: OnAssigned
@@ -119,14 +122,15 @@ class BatchConsumer(driver.Consumer):
         if not records or self.should_stop:
             return
         current = self.flow_active and generation == self.app.consumer_generation_id
-        for raw_tp, fetched in records.items():
+        brought: list[Fetched] = []
+        refused: list[TP] = []
+        for raw_tp, fetched in records.items():  # nothing is awaited before what was taken note of is handed out
             tp = TP(raw_tp.topic, raw_tp.partition)
             expected = self._next_offset.get(tp)
             if expected is None:
                 continue
-            still_ours = self.flow_active and generation == self.app.consumer_generation_id
-            if not (current and still_ours and (active is None or tp in active or tp in self._buffered_partitions)):
-                await self._seek_back(tp)
+            if not (current and (active is None or tp in active or tp in self._buffered_partitions)):
+                refused.append(tp)
                 continue
             batch = [record for record in fetched if record.offset >= expected]
             if not batch:
@@ -134,7 +138,11 @@ class BatchConsumer(driver.Consumer):
             following = batch[-1].offset + 1
             self._next_offset[tp] = following
             self.ledger.delivered(tp, following)
-            yield tp, self._batch_message(tp, batch)
+            brought.append((tp, batch))
+        if brought:
+            yield brought[0][0], self._message(brought)
+        for tp in refused:
+            await self._seek_back(tp)
 
     async def _seek_back(self, tp: TP) -> None:
         position = self._next_offset.get(tp)
@@ -145,7 +153,9 @@ class BatchConsumer(driver.Consumer):
         except IllegalStateError:  # no longer assigned: the next owner reads it
             log.debug("fetch of a partition that was revoked meanwhile is dropped")
 
-    def _batch_message(self, tp: TP, batch: Sequence[Any]) -> ConsumerMessage:
+    def _message(self, brought: list[Fetched]) -> ConsumerMessage:
+        """Faust knows it as a message of the first partition."""
+        tp, batch = brought[0]
         last = batch[-1]
         return ConsumerMessage(
             tp.topic,
@@ -155,7 +165,7 @@ class BatchConsumer(driver.Consumer):
             last.timestamp_type,
             (),
             None,
-            batch,
+            brought,
             None,
             0,
             0,
@@ -164,7 +174,8 @@ class BatchConsumer(driver.Consumer):
         )
 
     def ack(self, message: Any) -> bool:
-        """A batch is finished. Faust's own list of acknowledged offsets is not kept: nothing would ever empty it."""
+        """All batches of a fetch are finished. Faust's own list of acknowledged offsets is not kept: nothing would ever
+        empty it."""
         if message.acked:
             return False
         message.acked = True
@@ -191,7 +202,7 @@ class BatchTransport(driver.Transport):
 
 
 class RawBatchSchema(faust.Schema):
-    """Passes the fetched records through: a batch is not serialized, so there is nothing to decode."""
+    """Passes the fetched records through: they are not decoded here."""
 
     def compile(self, app: Any, **_: Any) -> Any:
         create_event = app.create_event
@@ -203,14 +214,24 @@ class RawBatchSchema(faust.Schema):
 
 
 class BatchApp(faust.App):
-    """A Faust app over `BatchTransport`. `ledger` and `on_assigned` are its caller's; `fetches` from the start on."""
+    """A Faust app over `BatchTransport`. `ledger`, `on_assigned` and `hungry` are its caller's; `fetches` and `scan` are
+    there from the start on."""
 
     fetches: FetchSessions | None = None
+    scan: FetchScan | None = None
 
-    def __init__(self, *args: Any, ledger: Ledger, on_assigned: OnAssigned, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, ledger: Ledger, on_assigned: OnAssigned, hungry: Callable[[], bool], **kwargs: Any
+    ) -> None:
         self.batch_ledger = ledger
         self.batch_on_assigned = on_assigned
+        self.hungry = hungry
         super().__init__(*args, **kwargs)
+
+    def fetch_on(self) -> None:
+        """To be called when `hungry` may have become true."""
+        if self.scan is not None:
+            self.scan.wake()
 
     def _create_directories(self) -> None:
         """No tables, so nothing on disk."""
@@ -225,6 +246,7 @@ def make_app(
     *,
     ledger: Ledger,
     on_assigned: OnAssigned,
+    hungry: Callable[[], bool],
     session_timeout_s: float,
     commit_interval_s: float,
     instance_id: str | None,
@@ -237,6 +259,7 @@ def make_app(
         broker=brokers,
         ledger=ledger,
         on_assigned=on_assigned,
+        hungry=hungry,
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,

@@ -5,6 +5,7 @@ leads partitions here either is being asked already, or waits until what it brou
 partition is as it was, but for its position. Owns this common case; in every other aiokafka looks.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from aiokafka.protocol.fetch import FetchRequest
@@ -18,12 +19,17 @@ class FetchScan:
     partitions are not shuffled: brokers themselves see to it that each gets its turn (KIP-227).
     """
 
-    def __init__(self, fetcher: Any) -> None:
+    def __init__(self, fetcher: Any, hungry: Callable[[], bool] = lambda: True) -> None:
         self._fetcher = fetcher
+        self._hungry = hungry
         self._look = fetcher._get_actions_per_node
         self._assignment: Any = None
         self._plan: list[tuple[Any, Any, int]] | None = None  # partition, its state, its leader
         fetcher._client.cluster.add_listener(self._moved)
+
+    def wake(self) -> None:
+        """Looks again now, not only at the next fetched answer or after the fetcher's back-off."""
+        self._fetcher._notify(self._fetcher._wait_consume_future)
 
     def _moved(self, _: Any) -> None:
         self._plan = None
@@ -41,6 +47,8 @@ class FetchScan:
                 return self._look(assignment)
             node = fetcher._client.cluster.leader_for_partition(tp)
             untaken[node] = max(wait_s, untaken.get(node, 0.0))
+        if not self._hungry():
+            return [], {}, fetcher._fetcher_timeout, False, []
         busy = fetcher._in_flight | untaken.keys()
         asked: dict[int, dict[str, list[tuple[int, int, int]]]] = {}
         for tp, state, node in self._plan:

@@ -6,7 +6,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streaming.errors import Unavailable
 
-PATIENCE_S = 2.0
+PATIENCE_S = 10.0
 """A topic that was just made is not known to every broker at once."""
 LOOK_EVERY_S = 0.1
 

@@ -30,7 +30,8 @@ class _Counted(FetchScan):
     """Counts the fetcher's questions, and those that aiokafka answered by looking at every partition itself."""
 
     def __init__(self, fetcher):
-        super().__init__(fetcher)
+        self.appetite = True
+        super().__init__(fetcher, lambda: self.appetite)
         self.asked = self.looked = 0
         whole = self._look
 
@@ -118,6 +119,16 @@ async def _run(site):
             consumer.seek(tp, 2)
         await read_until(136 + 136 - 2 * PARTITIONS)
         assert sorted(map(int, seen[136:])) == list(range(2 * PARTITIONS, 136))
+        assert await consumer.getmany(timeout_ms=0) == {}
+        scan.appetite = False
+        await asyncio.sleep(1.0)  # what the broker still holds open ends
+        fetches = len(wire.named)
+        await send(136, 144)
+        assert await consumer.getmany(timeout_ms=1000) == {} and len(wire.named) == fetches, "who is full is not fed"
+        scan.appetite = True
+        scan.wake()
+        fed = await consumer.getmany(timeout_ms=100)
+        assert sorted(int(record.value) for records in fed.values() for record in records) == list(range(136, 144))
     finally:
         await consumer.stop()
         await producer.stop()
