@@ -20,7 +20,7 @@ import numpy as np
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from streaming import topics
+from streaming import bench_peers, topics
 from streaming.envelope import from_ms, headers_for
 from streaming.errors import Fatal
 from streaming.kafka_reading import read_from_now
@@ -109,8 +109,9 @@ def _start(settings: Settings, prefix: str) -> list[subprocess.Popen[bytes]]:
     env = worker_environment(prefix, "each")
     children = [subprocess.Popen([sys.executable, "-m", "streaming", "worker", "--role", "fusion"], env=env)]
     for peer in PEERS:
-        arguments = [peer, settings.kafka_bootstrap, f"{prefix}{peer}.vitals", f"{prefix}{peer}.risk"]
-        children.append(subprocess.Popen([sys.executable, "-m", "streaming.bench_peers", *arguments]))
+        children.append(
+            bench_peers.start(peer, settings.kafka_bootstrap, f"{prefix}{peer}.vitals", f"{prefix}{peer}.risk")
+        )
     return children
 
 

@@ -8,7 +8,6 @@ agent that passes all three kinds on: what the same bytes cost on the same machi
 import asyncio
 import gc
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from confluent_kafka import Producer
 
-from streaming import bench_latency, topics
+from streaming import bench_latency, bench_peers, topics
 from streaming.bench_latency import DRAIN_S, PATIENTS, event, latencies, patient_of, stop
 from streaming.bench_mix_figures import NEAR_S, Sent, compared, groups, line
 from streaming.bench_mix_load import Mix
@@ -55,8 +54,7 @@ def measure(settings: Settings, mix: Mix, seconds: float, rounds: int, report: C
         for ward in wards:
             topics.create(settings.kafka_bootstrap, ward.own, settings.partitions, settings.replication)
         sources = ",".join(f"{wards[1].own}{kind}" for kind in ("vitals", "notes", "scans"))
-        peer = ["faust", settings.kafka_bootstrap, sources, f"{wards[1].own}risk"]
-        children.append(subprocess.Popen([sys.executable, "-m", "streaming.bench_peers", *peer]))
+        children.append(bench_peers.start("faust", settings.kafka_bootstrap, sources, f"{wards[1].own}risk"))
         for role in ("fusion", "imaging"):
             started, ports = start_workers(prefix, "each", 1, role)
             children += started

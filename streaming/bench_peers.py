@@ -5,8 +5,15 @@ Run as `python -m streaming.bench_peers PEER BOOTSTRAP SOURCE SINK`; they do not
 
 import asyncio
 import logging
+import subprocess
 import sys
 import tempfile
+
+
+def start(peer: str, bootstrap: str, source: str, sink: str) -> subprocess.Popen[bytes]:
+    """A comparator as a process of its own. The warnings of its packages are not this benchmark's."""
+    module = ["-W", "ignore", "-m", "streaming.bench_peers"]
+    return subprocess.Popen([sys.executable, *module, peer, bootstrap, source, sink])
 
 
 def run_faust(bootstrap: str, source: str, sink: str) -> None:

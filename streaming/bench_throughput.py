@@ -24,7 +24,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Producer
 
-from streaming import topics
+from streaming import bench_peers, topics
 from streaming.bench_latency import PEERS, cpu_s, event, stop, worker_environment
 from streaming.errors import Fatal
 from streaming.kafka_reading import partitions_of
@@ -123,8 +123,7 @@ def _flood(bootstrap: str, topic: str, total: int, patients: int) -> None:
 
 def _start(settings: Settings, prefix: str, system: System) -> tuple[list[subprocess.Popen[bytes]], list[int]]:
     if system.peer:
-        arguments = [system.peer, settings.kafka_bootstrap, f"{prefix}vitals", f"{prefix}risk"]
-        return [subprocess.Popen([sys.executable, "-m", "streaming.bench_peers", *arguments])], []
+        return [bench_peers.start(system.peer, settings.kafka_bootstrap, f"{prefix}vitals", f"{prefix}risk")], []
     return start_workers(prefix, "each" if system.load == "scored" else "auto", system.workers)
 
 

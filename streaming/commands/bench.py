@@ -1,5 +1,6 @@
 """`wardwatch bench`: the live path beside bare clients in one run, and the engine by itself."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from streaming.settings import Settings
 @click.group(short_help="measure the live path beside bare clients")
 def command() -> None:
     """Benchmarks on WARDWATCH_KAFKA_BOOTSTRAP and WARDWATCH_REDIS_URL (`wardwatch up` starts both)."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # topics just made have no leader yet; it is asked again
 
 
 class Rates(click.ParamType):
