@@ -5,15 +5,18 @@ Keys of partition P in namespace N share the hash tag `{ww:N:P}`, so that one Lu
 Leaves what the fields mean to `codec.py`, the order of steps to `pipeline.py`.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 
-from redis.asyncio import Redis
+import hiredis
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from streaming.errors import Fatal, Fenced, Unavailable
@@ -26,13 +29,20 @@ class Store:
     def __init__(self, url: str, namespace: str, timeout_s: float = 5.0) -> None:
         # No retries inside the client: a write whose reply was lost must be retried where it is known to be
         # idempotent (it is: same offsets, same bytes), and where the pause can be reported.
+        never_again = Retry(ExponentialBackoff(cap=0.1, base=0.01), 0)
         self._redis: Redis = Redis.from_url(
             url,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             health_check_interval=30,
-            retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), 0),
+            retry=never_again,
         )
+        # `write` has a connection of its own, without what redis-py does around a command: half the processor time.
+        # It is closed by redis-py when it fails, and opened again by the next command. Its timeout is that of `write`.
+        self._timeout_s = timeout_s
+        self._writing: AbstractConnection = ConnectionPool.from_url(
+            url, socket_timeout=None, socket_connect_timeout=timeout_s, retry=never_again
+        ).make_connection()
         self._namespace = namespace
         self._script = files("streaming").joinpath("store.lua").read_bytes()
         self._sha = hashlib.sha1(self._script, usedforsecurity=False).hexdigest()
@@ -85,10 +95,16 @@ class Store:
             raise Fenced("another worker owns this partition; its writes stand, these were refused")
 
     async def _commit(self, calls: Sequence[Sequence[str | bytes | int]]) -> list[int | Exception]:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for call in calls:
-                pipe.execute_command("EVALSHA", self._sha, *call)
-            return await pipe.execute(raise_on_error=False)
+        packed = [hiredis.pack_command(("EVALSHA", self._sha, *call)) for call in calls]
+        answers: list[int | Exception] = []
+        async with asyncio.timeout(self._timeout_s):
+            await self._writing.send_packed_command(packed, check_health=False)
+            for _ in calls:
+                try:
+                    answers.append(await self._writing.read_response())
+                except ResponseError as error:  # the answer to this call; the next call has its own
+                    answers.append(error)
+        return answers
 
     def _call(self, write: PartitionWrite) -> list[str | bytes | int]:
         """Number of keys, keys and arguments of `store.lua`."""
@@ -125,6 +141,7 @@ class Store:
             await self._redis.ping()
 
     async def close(self) -> None:
+        await self._writing.disconnect()
         await self._redis.aclose()
 
 

@@ -108,11 +108,43 @@ def test_writes_that_redis_lost_are_noticed(run):
     run(scenario)
 
 
+def test_a_write_whose_connection_breaks_is_repeated_on_a_new_one(run):
+    async def scenario(store):
+        meta = await store.take_over(3)
+        await store.write([_write(meta.token, None, 5)])
+        for client in await store._redis.client_list():
+            if int(client["id"]) != await store._redis.client_id():
+                await store._redis.client_kill_filter(_id=client["id"])
+        with pytest.raises(Unavailable):
+            await store.write([_write(meta.token, 5, 6)])
+        await store.write([_write(meta.token, 5, 6)])
+        assert (await store.take_over(3)).offsets == {"vitals": 6}
+
+    run(scenario)
+
+
+def test_a_write_that_redis_does_not_answer_in_time_leaves_no_answer_behind_for_the_next(run):
+    async def scenario(store):
+        meta = await store.take_over(3)
+        await store.write([_write(meta.token, None, 5)])
+        store._timeout_s = 0.2
+        await store._redis.client_pause(1000, all=True)
+        with pytest.raises(Unavailable):
+            await store.write([_write(meta.token, 5, 6)])
+        store._timeout_s = 5.0
+        await store.write([_write(meta.token, 5, 6), _write(meta.token, 6, 7)])
+        assert (await store.take_over(3)).offsets == {"vitals": 7}
+
+    run(scenario)
+
+
 def test_a_redis_that_is_away_is_unavailable():
     async def scenario():
         store = Store("redis://127.0.0.1:1/0", "x", timeout_s=1)
         with pytest.raises(Unavailable):
             await store.take_over(0)
+        with pytest.raises(Unavailable):
+            await store.write([_write(1, None, 5)])
         await store.close()
 
     asyncio.run(scenario())
