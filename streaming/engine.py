@@ -75,7 +75,7 @@ class Engine:
         work: Work,
         observer: Observer,
         fatal: Callable[[BaseException], None],
-        fetch_on: Callable[[], None] = lambda: None,
+        fetch_on: Callable[[], None],
     ) -> None:
         self._work = work
         self._observer = observer
@@ -112,8 +112,9 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Batches that have arrived and are not finished."""
-        return len(self._inbox) + self._settling.qsize()
+        """What has arrived and is not stored: batches in the inbox, and those that are computed or wait for the store,
+        all of one turn counted as one."""
+        return len(self._inbox) + self._computing + self._settling.qsize()
 
     def hungry(self) -> bool:
         """Whether to fetch more. While a batch is computed, what comes is left to one fetch afterwards: each costs broker

@@ -16,10 +16,11 @@ class FetchScan:
 
     Except that while what a node brought waits to be taken, a partition of it that is resumed, or whose position is
     lost, is looked at when that has been taken, at the latest after the fetcher's own back-off (200 ms); and that
-    partitions are not shuffled: brokers themselves see to it that each gets its turn (KIP-227).
+    partitions are not shuffled: brokers themselves see to it that each gets its turn (KIP-227). And that nothing is asked
+    for while who takes the records is not `hungry`; `wake` says that it is again.
     """
 
-    def __init__(self, fetcher: Any, hungry: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, fetcher: Any, hungry: Callable[[], bool]) -> None:
         self._fetcher = fetcher
         self._hungry = hungry
         self._look = fetcher._get_actions_per_node

@@ -73,6 +73,7 @@ def test_nothing_is_fetched_while_a_batch_is_computed_and_at_once_when_it_is_don
         assert not engine.hungry(), "what has arrived comes first"
         await work.begun.wait()
         assert not engine.hungry() and told == []
+        assert engine.waiting == 1, "a long computation is no stuck consumer"
         work.go_on.set()
         while not told:
             await asyncio.sleep(0)
