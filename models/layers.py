@@ -8,6 +8,11 @@ ODDS = 0.25
 MASKED = -1e4  # finite: an all-masked row stays a number
 
 
+def ending_with(odds_BG: Tensor, token_BD: Tensor) -> Tensor:
+    """[B, D]: the token with its last G numbers replaced by log odds."""
+    return torch.cat([token_BD[:, : token_BD.shape[1] - odds_BG.shape[1]], odds_BG * ODDS], 1)
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention with an additive key mask."""
 

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from models.evidence import Evidence
-from models.layers import MASKED, ODDS
+from models.layers import MASKED, ending_with
 from models.tokens import WORDS, tokenize
 
 __all__ = ["NoteEncoder", "encode_ids"]
@@ -104,7 +104,6 @@ class NoteEncoder(nn.Module):
         self.bag_scale = bag**0.5  # entries of the order of 1, as those of the recurrent path
         self.norm = nn.LayerNorm(width)
         self.evidence = Evidence(bag, conditions) if conditions else None
-        self.kept = width - conditions
 
     def forward(self, ids: Tensor) -> Tensor:
         sentences = ids.shape[1]
@@ -119,4 +118,4 @@ class NoteEncoder(nn.Module):
         out_BD = self.norm(self.of_order(self.dropout(ordered_BE)) + self.of_bag(self.dropout(bag_BG)))
         if self.evidence is None:
             return out_BD
-        return torch.cat([out_BD[:, : self.kept], self.evidence(direction_BG) * ODDS], 1)
+        return ending_with(self.evidence(direction_BG), out_BD)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.evidence import Evidence
 from models.kinds import KINDS
-from models.layers import ODDS
+from models.layers import ending_with
 
 TRUNK = (  # kernel, stride, expansion, channels out, blocks
     (3, 1, 1, 16, 1),
@@ -145,7 +145,6 @@ class ScanEncoder(nn.Module):
         self.kind = nn.Linear(len(KINDS), width)
         self.norm = nn.LayerNorm(width)
         self.evidence = Evidence(FEATURES, conditions) if conditions else None
-        self.kept = width - conditions
 
     def embed(self, features: Tensor, small: Tensor, kind: Tensor) -> Tensor:
         """[B, D] from the trunk's features [B, F] and the shrunk picture."""
@@ -153,7 +152,7 @@ class ScanEncoder(nn.Module):
         out_BD = self.norm(whole + self.of_detail(self.dropout(self.detail(small))) + self.kind(kind))
         if self.evidence is None:
             return out_BD
-        return torch.cat([out_BD[:, : self.kept], self.evidence(features) * ODDS], 1)
+        return ending_with(self.evidence(features), out_BD)
 
     def forward(self, pixels: Tensor, kind: Tensor) -> Tensor:
         return self.embed(self.trunk(pixels), shrunk(pixels), kind)

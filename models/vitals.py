@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from models.evidence import Evidence
-from models.layers import MASKED, ODDS, Block
+from models.layers import MASKED, Block, ending_with
 from models.odds import Odds
 from models.trees import EVER, HandFeatures, knowledge
 from models.window import BINS, FIGURES, F, H, V
@@ -114,8 +114,7 @@ class VitalsEncoder(nn.Module):
         out_BD = self.norm(x_BND[:, 0])
         if not odds:
             return out_BD
-        odds_BG = torch.cat(list(odds), 1)
-        return torch.cat([out_BD[:, : out_BD.shape[1] - odds_BG.shape[1]], odds_BG * ODDS], 1)
+        return ending_with(torch.cat(list(odds), 1), out_BD)
 
     def summarised(self, last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor) -> Tensor:
         """[B, INPUTS]: every figure's score and its square, then what was not measured over each horizon or ever."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.conditions import CONDITIONS
-from models.layers import ODDS
+from models.layers import ODDS, ending_with
 from models.network import Network
 from models.window import MAX_NOTES, MODALITIES, SLOTS, WINDOW_FIELDS, V, WindowBatch
 from training.dataset import Examples
@@ -137,18 +137,16 @@ class Batches:
         for place in range(MAX_NOTES):
             at = e.note_at[rows, place]
             have = np.flatnonzero((at >= 0) & (present[:, _NOTES_AT + place] > 0))
-            tokens[have, _NOTES_AT + place] = self.notes[at[have]]
+            told = self.notes[at[have]]
             if spoken is not None:
-                said = spoken.notes[spoken.fold[rows[have]], at[have]]
-                tokens[have, _NOTES_AT + place, tokens.shape[-1] - said.shape[-1] :] = said * ODDS
+                told = ending_with(spoken.notes[spoken.fold[rows[have]], at[have]], told)
+            tokens[have, _NOTES_AT + place] = told
         have = np.flatnonzero((picture_at >= 0) & (present[:, _SCANS_AT] > 0))
-        tokens[have, _SCANS_AT] = self.scans[picture_at[have]]
-        if spoken is not None:
+        told = self.scans[picture_at[have]]
+        if spoken is not None:  # another patient's picture says nothing
             own = torch.from_numpy(picture_at[have] == e.picture_at[rows[have]]).unsqueeze(1)
-            said = (
-                spoken.scans[spoken.fold[rows[have]], picture_at[have]] * own
-            )  # another patient's picture says nothing
-            tokens[have, _SCANS_AT, tokens.shape[-1] - said.shape[-1] :] = said * ODDS
+            told = ending_with(spoken.scans[spoken.fold[rows[have]], picture_at[have]] * own, told)
+        tokens[have, _SCANS_AT] = told
         return network.fusion(tokens, torch.from_numpy(present), torch.from_numpy(age_h))
 
 
