@@ -13,6 +13,7 @@ from streaming import alerting, reports
 from streaming.history import PatientState
 from streaming.reports import Update
 from streaming.session import CACHED_PATIENTS, Outcome, Session, Taken
+from streaming.turns import Turns
 
 
 class Decider:
@@ -23,7 +24,7 @@ class Decider:
         self._card = card
         self._site = site
 
-    def decide(
+    async def decide(
         self,
         taken: Sequence[Taken],
         updates: Sequence[Update],
@@ -34,14 +35,17 @@ class Decider:
         """Fills `outcome` from a batch begun at `started` (`time.perf_counter`)."""
         decision_ms = time.time() * 1e3
         queue_ms = decision_ms - (time.perf_counter() - started) * 1e3
+        turns = Turns()
         for one in taken:
             self._account(one, outcome)
+            await turns.give()
         before: dict[tuple[int, str], PatientState] = {}
         for update in updates:
             session = sessions[update.partition]
             held = session.cache[update.state.patient]
             before.setdefault((session.partition, held.patient), held)
             self._update(session, held.policy, update, queue_ms, decision_ms, outcome)
+            await turns.give()
         for (partition, patient), old in before.items():
             session = sessions[partition]
             outcome.keep(session, old, session.cache[patient])

@@ -31,6 +31,7 @@ from streaming.scoring import Scorer
 from streaming.session import Batch, Outcome, Session, Taken
 from streaming.settings import ScoreMode
 from streaming.state import PatientState, apply
+from streaming.turns import Turns
 
 INLINE_UPDATES = 2
 """So few vitals are scored on the event loop, in about a millisecond: handing them to a thread costs more."""
@@ -134,11 +135,16 @@ class Pipeline:
             Fatal: too many events in a row were refused.
         """
         started = time.perf_counter()
-        taken = [one for batch in batches for one in self._parse(batch)]
+        turns = Turns()
+        taken = []
+        for batch in batches:
+            for one in self._parse(batch):
+                taken.append(one)
+                await turns.give()
         parsed = time.perf_counter()
         await self._load(taken)
         await self._refuse(taken)
-        updates = self._reduce(taken)
+        updates = await self._reduce(taken, turns)
         reduced = time.perf_counter()
         encode_ms, fuse_ms = await self._score(updates)
         outcome = Outcome(
@@ -149,7 +155,7 @@ class Pipeline:
                 "fuse": fuse_ms,
             }
         )
-        self._decider.decide(taken, updates, self._sessions, started, outcome)
+        await self._decider.decide(taken, updates, self._sessions, started, outcome)
         return outcome
 
     def _parse(self, batch: Batch) -> Iterable[Taken]:
@@ -201,13 +207,14 @@ class Pipeline:
             )
         self._refused_in_a_row = in_a_row
 
-    def _reduce(self, taken: Sequence[Taken]) -> list[Update]:
+    async def _reduce(self, taken: Sequence[Taken], turns: Turns) -> list[Update]:
         """The events applied in order, grouped into updates that are scored once each."""
         each = self._each(taken)
         updates: list[Update] = []
         open_updates: dict[tuple[int, str], Update] = {}
         working: dict[tuple[int, str], PatientState] = {}
         for one in taken:
+            await turns.give()
             event, session = one.event, one.session
             if event is None or one.rerouted_to is not None:
                 continue
