@@ -237,12 +237,10 @@ def _changes(state: PatientState, event: Event) -> dict[str, Any]:
     """The part of the state that the event's data touches, by field name."""
     match event.data:
         case Measurements(rank, items):
-            observations = state.observations
-            for item in items:
-                observations = observations.put(
-                    Write(item.signal, item.time_ms, item.value, rank, event.recorded_ms, event.version)
-                )
-            return {"observations": observations}
+            writes = [
+                Write(item.signal, item.time_ms, item.value, rank, event.recorded_ms, event.version) for item in items
+            ]
+            return {"observations": state.observations.put_all(writes)}
         case ObservationRetracted(code=code, time=time):
             write = Write(by_loinc[code], to_ms(time), 0.0, RETRACTED_RANK, event.recorded_ms, event.version)
             return {"observations": state.observations.put(write)}

@@ -20,6 +20,8 @@ RETENTION_MS = HOURS * HOUR_MS
 
 RETRACTED_RANK = 255
 _SIGNAL_BITS = 8
+_SORTED_IN = 16
+"""So many writes are sorted in at once: one by one each would copy the history."""
 _FARTHEST_MS = 1 << 48  # from 1970, some 8,900 years
 
 ENTRY = np.dtype(
@@ -56,14 +58,7 @@ class Observations:
 
     def put(self, write: Write) -> "Observations":
         """With this write applied: itself when the write loses or lies before history."""
-        entry = np.zeros(1, ENTRY)
-        entry[0] = (
-            (write.time_ms << _SIGNAL_BITS) | write.signal,
-            write.recorded_ms,
-            write.value,
-            write.version,
-            write.rank,
-        )
+        entry = _entries([write])
         if write.signal in STATIC:
             return self._put_static(entry, write)
         entries = self.entries
@@ -82,6 +77,17 @@ class Observations:
             first = int(entries["key"].searchsorted((write.time_ms - RETENTION_MS + 1) << _SIGNAL_BITS))
             entries = entries[first:]
         return Observations(entries, self.static)
+
+    def put_all(self, writes: Sequence[Write]) -> "Observations":
+        """What `put` of each in turn gives."""
+        if len(writes) < _SORTED_IN:
+            done = self
+            for write in writes:
+                done = done.put(write)
+            return done
+        timed = [write for write in writes if write.signal not in STATIC]
+        static = [write for write in writes if write.signal in STATIC]
+        return self.union([Observations(_entries(timed), _entries(static))])
 
     def _put_static(self, entry: NDArray[np.void], write: Write) -> "Observations":
         kept = self.static
@@ -188,6 +194,16 @@ def windows(patients: Sequence[Observations]) -> WindowBatch:
     lengths = [len(one.static) + len(valid) for one, valid in zip(patients, entries, strict=True)]
     row = np.repeat(np.arange(len(patients)), lengths)
     return build_windows(key >> _SIGNAL_BITS, key & 0xFF, value, row, anchor_ms)
+
+
+def _entries(writes: Sequence[Write]) -> NDArray[np.void]:
+    return np.array(
+        [
+            (write.time_ms << _SIGNAL_BITS | write.signal, write.recorded_ms, write.value, write.version, write.rank)
+            for write in writes
+        ],
+        ENTRY,
+    )
 
 
 def _placed(entries: NDArray[np.void], at: int, entry: NDArray[np.void], over: int) -> NDArray[np.void]:
