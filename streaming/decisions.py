@@ -51,6 +51,7 @@ class Decider:
             outcome.keep(session, old, session.cache[patient])
             while len(session.cache) > CACHED_PATIENTS:
                 session.cache.pop(next(iter(session.cache)))
+            await turns.give()
 
     def _account(self, one: Taken, outcome: Outcome) -> None:
         """The record's offset, and what it sends elsewhere."""

@@ -155,7 +155,7 @@ def _start_kafka(data_dir: Path, brokers: int, port: int, processes: list[Proces
         started.append((_spawn(f"kafka-{index + 1}", [*java, "kafka.Kafka", str(config)], log, processes), log))
     bootstrap = ",".join(f"{HOST}:{broker}" for broker in ports)
     for process, log in started:
-        _wait(process, lambda: _kafka_answers(bootstrap, brokers), log)
+        _wait(process, lambda: kafka_answers(bootstrap, brokers), log)
     return bootstrap
 
 
@@ -278,7 +278,8 @@ def _ping_redis(port: int) -> bool:
         return False
 
 
-def _kafka_answers(bootstrap: str, brokers: int) -> bool:
+def kafka_answers(bootstrap: str, brokers: int) -> bool:
+    """Whether so many brokers answer there."""
     from streaming.topics import broker_count
 
     try:

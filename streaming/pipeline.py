@@ -144,7 +144,7 @@ class Pipeline:
         parsed = time.perf_counter()
         await self._load(taken)
         await self._refuse(taken)
-        updates = await self._reduce(taken, turns)
+        updates = await self._reduce(taken)
         reduced = time.perf_counter()
         encode_ms, fuse_ms = await self._score(updates)
         outcome = Outcome(
@@ -207,12 +207,13 @@ class Pipeline:
             )
         self._refused_in_a_row = in_a_row
 
-    async def _reduce(self, taken: Sequence[Taken], turns: Turns) -> list[Update]:
+    async def _reduce(self, taken: Sequence[Taken]) -> list[Update]:
         """The events applied in order, grouped into updates that are scored once each."""
         each = self._each(taken)
         updates: list[Update] = []
         open_updates: dict[tuple[int, str], Update] = {}
         working: dict[tuple[int, str], PatientState] = {}
+        turns = Turns()
         for one in taken:
             await turns.give()
             event, session = one.event, one.session

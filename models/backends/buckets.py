@@ -4,6 +4,7 @@ Rows that nobody asked for are zeros: nothing present, nothing measured. No part
 """
 
 import copy
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -44,9 +45,9 @@ class BucketedPredictor(PartsPredictor):
         super().__init__(artifact)
         self.buckets = tuple(buckets)
 
+    @abstractmethod
     def run_bucket(self, part: str, bucket: int, inputs: Inputs) -> F32:
         """The part's output [bucket, ...] of inputs [bucket, ...]."""
-        raise NotImplementedError
 
     def only(self, bucket: int) -> Self:
         """The same predictor confined to one bucket, so that each engine can be checked by itself."""

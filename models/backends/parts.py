@@ -1,5 +1,6 @@
 """What every backend shares: the seam's calls as runs of the four parts, and fused logits as probabilities."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -17,7 +18,7 @@ class BackendUnavailable(Exception):
     """This machine or environment cannot run the backend; the text says in one line what is missing."""
 
 
-class PartsPredictor:
+class PartsPredictor(ABC):
     """A `Predictor` over `run`: a backend only says how a part is run."""
 
     def __init__(self, artifact: Artifact) -> None:
@@ -25,9 +26,9 @@ class PartsPredictor:
         self.tokenizer = Tokenizer.from_str(artifact.contents["tokenizer.json"].decode())
         self._calibration = artifact.calibration
 
+    @abstractmethod
     def run(self, part: str, given: inputs.Inputs) -> F32:
         """The part's one output, f32 [B, ...], of its inputs."""
-        raise NotImplementedError
 
     def encode_vitals(self, batch: WindowBatch) -> F32:
         return self.run("vitals", inputs.of_vitals(batch))

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from streaming import kafka_jars, local_stack, topics
-from streaming.errors import Unavailable
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.integration
@@ -26,13 +25,6 @@ def _properties(services):
     """The image's rule: KAFKA_NODE_ID becomes node.id."""
     told = services["kafka"]["environment"]
     return {name.removeprefix("KAFKA_").lower().replace("_", "."): value for name, value in told.items()}
-
-
-def _answers(bootstrap):
-    try:
-        return topics.broker_count(bootstrap) == 1
-    except Unavailable:
-        return False
 
 
 def test_versions_are_those_of_the_local_stack(services):
@@ -66,7 +58,7 @@ def test_the_broker_starts_with_these_settings_and_takes_the_topics(services, st
     try:
         bootstrap = f"127.0.0.1:{port}"
         deadline = time.monotonic() + _START_S
-        while not _answers(bootstrap):
+        while not local_stack.kafka_answers(bootstrap, 1):
             assert broker.poll() is None and time.monotonic() < deadline, log.read_text(encoding="utf-8")[-2000:]
             time.sleep(0.1)
         topics.create(bootstrap, "", 2, 1)
