@@ -4,6 +4,7 @@ Every patient-keyed topic has the same number of partitions: partition p of each
 """
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,9 @@ class Topic:
 BOOTSTRAP_TIMEOUT_MS = 5_000
 """A command that finds no Kafka says so within this; kafka-python's own half a minute looks like a hang."""
 
+KNOWN_WITHIN_S = 30.0
+"""A broker that has much to load shows new topics late; whoever starts before would miss them."""
+
 TOPICS = (
     Topic("scans", {"max.message.bytes": _LARGE, "retention.ms": str(7 * DAY_MS)}, "DICOM instances, or claim checks"),
     Topic("notes", {"max.message.bytes": _LARGE, "retention.ms": str(30 * DAY_MS)}, "clinical notes"),
@@ -53,10 +57,10 @@ of failing somewhere in a producer. Times are broker times: replayed events of a
 
 
 def create(bootstrap: str, prefix: str, partitions: int, replication: int) -> list[str]:
-    """Creates what is missing; gives the names created.
+    """Creates what is missing, waits until the broker shows it; gives the names created.
 
     Raises:
-        Unavailable: Kafka does not answer.
+        Unavailable: Kafka does not answer, or does not show the topics.
     """
     with _admin(bootstrap) as admin:
         held = set(admin.list_topics())
@@ -77,6 +81,11 @@ def create(bootstrap: str, prefix: str, partitions: int, replication: int) -> li
                 pass  # another one was quicker; `check` tells whether it made the same
             except KafkaError as error:
                 raise ConfigError(f"Kafka refused to create the topics ({type(error).__name__})") from error
+            deadline = time.monotonic() + KNOWN_WITHIN_S
+            while not {topic.name for topic in new} <= set(admin.list_topics()):
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"Kafka made the topics, but does not show them after {KNOWN_WITHIN_S:.0f} s")
+                time.sleep(0.1)
         return [prefix + topic.name for topic in missing]
 
 
