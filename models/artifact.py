@@ -21,7 +21,9 @@ from models.conformal import Conformal
 from models.predictor import Card
 
 PARTS = ("vitals", "notes", "scans", "fusion")
-FILES = ("model.safetensors", "tokenizer.json", "golden.npz", *(f"{part}.onnx" for part in PARTS))
+WALKED = "vitals.walked.onnx"
+"""The vitals part for ONNX Runtime alone, its trees one operator that walks them; `vitals.onnx` is for any other."""
+FILES = ("model.safetensors", "tokenizer.json", "golden.npz", *(f"{part}.onnx" for part in PARTS), WALKED)
 
 
 class ArtifactCorrupt(Exception):

@@ -26,11 +26,12 @@ class Calibration:
     def interval(self, logits: NDArray[np.floating]) -> tuple[F32, F32]:
         """Lower and upper end, [B, C] each; always around the probability itself."""
         # The sigmoid ascends: sorted before it, only the few numbers that a quantile lies between go through it.
-        spread = np.sort(logits[None] * self.scale[1:, None] + self.shift[1:, None], axis=0)
-        places = [share * (len(spread) - 1) for share in (0.025, 0.975)]
+        spread = np.sort(logits[..., None] * self.scale[1:].T + self.shift[1:].T)  # [B, C, K]
+        last = spread.shape[-1] - 1
+        places = [share * last for share in (0.025, 0.975)]
         below = [int(place) for place in places]
-        asked = [*below, *(min(one + 1, len(spread) - 1) for one in below)]
-        low, high, above_low, above_high = _sigmoid(spread[asked])
+        asked = [*below, *(min(one + 1, last) for one in below)]
+        low, high, above_low, above_high = np.moveaxis(_sigmoid(spread[..., asked]), -1, 0)
         # As np.quantile, which costs several times the score itself: linear between the two nearest.
         low = low + (places[0] - below[0]) * (above_low - low)
         high = high + (places[1] - below[1]) * (above_high - high)

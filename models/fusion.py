@@ -29,12 +29,14 @@ class Fusion(nn.Module):
         self, conditions: int, width: int = 64, boosted: Sequence[int] = (), linear: Sequence[int] = ()
     ) -> None:
         super().__init__()
-        self.boosted, self.linear = len(boosted), len(linear)
-        place_GC = nn.functional.one_hot(torch.tensor(boosted, dtype=torch.int64), conditions).float() / ODDS
-        self.register_buffer("place", place_GC, persistent=False)
+        self.told = max(len(boosted), len(linear))
+        self.linear = bool(linear)
+        place_MGC = torch.zeros(len(MODALITIES), self.told, conditions)
+        for modality, of_token in enumerate((boosted, linear, linear)):
+            for number, condition in enumerate(of_token, self.told - len(of_token)):
+                place_MGC[modality, number, condition] = 1 / ODDS
+        self.register_buffer("place", place_MGC, persistent=False)
         if linear:
-            linear_GC = nn.functional.one_hot(torch.tensor(linear, dtype=torch.int64), conditions).float() / ODDS
-            self.register_buffer("linear_place", linear_GC, persistent=False)
             self.register_buffer("trust", torch.ones(len(MODALITIES), conditions))
             self.register_buffer("prior", torch.zeros(conditions))
         self.absent = nn.Parameter(torch.randn(len(SLOTS), width) * 0.02)
@@ -67,16 +69,15 @@ class Fusion(nn.Module):
     def answer(self, x_BD: Tensor, faded: Tensor, present: Tensor) -> Tensor:
         """[B, C] logits from what was fused, on top of the log odds that tokens end with."""
         logits_BC = self.head(x_BD)
-        if self.boosted:
-            place_GC = self.place * self.trust[0] if self.linear else self.place
-            logits_BC = logits_BC + torch.matmul(faded[:, 0, -self.boosted :], place_GC)
         if self.linear:
             logits_BC = logits_BC + self.prior
-            for modality, name in enumerate(MODALITIES[1:], 1):
-                first, last = SLOTS.index(name), SLOTS.index(name) + SLOTS.count(name)
-                there_B1 = torch.clamp(present[:, first:last].sum(1, keepdim=True), min=1.0)
-                told_BG = faded[:, first:last, -self.linear :].sum(1) / there_B1
-                logits_BC = logits_BC + torch.matmul(told_BG, self.linear_place * self.trust[modality])
+        if self.told:
+            place_MGC = self.place * self.trust.unsqueeze(1) if self.linear else self.place
+            place_SGC = torch.matmul(self.of_slot, place_MGC.flatten(1)).view(len(SLOTS), *place_MGC.shape[1:])
+            there_BM = torch.clamp(torch.matmul(present, self.of_slot), min=1.0)
+            share_BS = torch.matmul(1 / there_BM, self.of_slot.t())
+            told_BSG = faded[:, :, -self.told :] * share_BS.unsqueeze(-1)
+            logits_BC = logits_BC + torch.matmul(told_BSG.flatten(1), place_SGC.flatten(0, 1))
         return logits_BC
 
 
@@ -151,7 +152,7 @@ class SelfAttentionFusion(Fusion):
         x_BND = pad(x_BSD, (0, 0, 1, 0)) + pad(self.cls, (0, 0, 0, len(SLOTS)))
         for block in self.blocks[:-1]:
             x_BND = block(x_BND)
-        x_BND = self.blocks[-1](x_BND, queries=1)
+        x_BND = self.blocks[-1].first(x_BND)
         return self.answer(x_BND[:, 0], faded, present)
 
 

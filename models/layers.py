@@ -22,18 +22,40 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x_BND: Tensor, bias_BN: Tensor | None, queries: int | None = None) -> Tensor:
-        """What the first `queries` tokens gather from all (None: every token)."""
+    def forward(self, x_BND: Tensor, bias_BN: Tensor | None) -> Tensor:
+        """What every token gathers from all."""
         b, n, d = x_BND.shape
         qkv = self.qkv(x_BND).view(b, n, 3 * self.heads, d // self.heads)
         q, k, v = qkv.transpose(1, 2).split(self.heads, 1)
-        if queries is not None:
-            q, n = q[:, :, :queries], queries
         scores = torch.matmul(q, k.transpose(-1, -2)) * (d // self.heads) ** -0.5
         if bias_BN is not None:
             scores = scores + bias_BN[:, None, None, :]
         mixed = torch.matmul(torch.softmax(scores, -1), v)
         return self.out(mixed.transpose(1, 2).reshape(b, n, d))
+
+    def first(self, x_BND: Tensor, bias_BN: Tensor | None) -> Tensor:
+        """[B, 1, D]: the same for the first token alone, without a key or a value for any.
+
+        q k = x0 (Wq Wk') x and Wo (a Wv x) = (Wo Wv) (a x): the products of weights are constants, so each head's query
+        meets the tokens, and what it gathers of them meets the rest. A key's bias moves all scores of a head alike, which
+        softmax does not see; a value's comes through whole, since weights sum to one.
+        """
+        b, _, d = x_BND.shape
+        of_head = (self.heads, d // self.heads, d)
+        q_HED, k_HED, v_HED = (weight.view(of_head) for weight in self.qkv.weight.split(d))
+        q_bias, _, v_bias = self.qkv.bias.split(d)
+        scale = (d // self.heads) ** -0.5
+        asking_DHD = torch.matmul(q_HED.transpose(1, 2), k_HED).transpose(0, 1).reshape(d, -1) * scale
+        asking_bias = torch.matmul(q_bias.view(self.heads, 1, -1), k_HED).view(-1) * scale
+        scores_BHN = torch.matmul(
+            (torch.matmul(x_BND[:, 0], asking_DHD) + asking_bias).view(b, self.heads, d), x_BND.transpose(1, 2)
+        )
+        if bias_BN is not None:
+            scores_BHN = scores_BHN + bias_BN.unsqueeze(1)
+        gathered_BHD = torch.matmul(torch.softmax(scores_BHN, -1), x_BND)
+        telling_HDD = torch.matmul(v_HED.transpose(1, 2), self.out.weight.t().view(*of_head)).flatten(0, 1)
+        telling_bias = torch.matmul(self.out.weight, v_bias) + self.out.bias
+        return (torch.matmul(gathered_BHD.flatten(1), telling_HDD) + telling_bias).unsqueeze(1)
 
 
 class Block(nn.Module):
@@ -48,8 +70,12 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BND: Tensor, bias_BN: Tensor | None = None, queries: int | None = None) -> Tensor:
-        """With `queries`, only so many tokens are carried on: a last block need not compute what nobody reads."""
-        mixed = self.attention(self.norm1(x_BND), bias_BN, queries)
-        x_BND = (x_BND if queries is None else x_BND[:, :queries]) + self.dropout(mixed)
+    def forward(self, x_BND: Tensor, bias_BN: Tensor | None = None) -> Tensor:
+        return self._fed(x_BND + self.dropout(self.attention(self.norm1(x_BND), bias_BN)))
+
+    def first(self, x_BND: Tensor, bias_BN: Tensor | None = None) -> Tensor:
+        """[B, 1, D]: only the first token is carried on. A last block need not compute what nobody reads."""
+        return self._fed(x_BND[:, :1] + self.dropout(self.attention.first(self.norm1(x_BND), bias_BN)))
+
+    def _fed(self, x_BND: Tensor) -> Tensor:
         return x_BND + self.dropout(self.feed(self.norm2(x_BND)))

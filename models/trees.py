@@ -76,14 +76,13 @@ class BoostedTrees(nn.Module):
 
     def forward(self, told: Tensor, known: Tensor) -> Tensor:
         """Takes `HandFeatures`. What depends on the trees alone is constant, and folded by whoever compiles this."""
-        there = known > 0
-        asked = torch.cat([torch.where(there, told, FAR), torch.where(there, told, -FAR)], 1)
         conditions, trees, _ = self.threshold.shape
         feature = self.feature.view(conditions, trees, NODES) + self.missing_left.long() * told.shape[1]
+        there = known > 0
+        asked = torch.cat([torch.where(there, told, FAR), torch.where(there, told, -FAR)], 1)
         value = asked.index_select(1, _by_node(feature, (*_TOP, *_LOWEST)).flatten())
         value = value.view(-1, NODES, conditions * trees)
-        threshold = torch.clamp(self.threshold, max=FAR / 2)  # scikit-learn's are infinite where only absence decides
-        left = (value <= _by_node(threshold, (*_TOP, *_LOWEST))).float()
+        left = (value <= _by_node(self.thresholds(), (*_TOP, *_LOWEST))).float()
         if_right = _by_node(self.leaf, [2 * node - 2 * 3 + 1 for node in _LOWEST])
         if_left = _by_node(self.leaf, [2 * node - 2 * 3 for node in _LOWEST])
         reached = if_right + left[:, 3:] * (if_left - if_right)
@@ -92,6 +91,10 @@ class BoostedTrees(nn.Module):
             reached = reached[:, half:] + left[:, first:last] * (reached[:, :half] - reached[:, half:])
         # Two sums at once: after a squeeze OpenVINO 2026.4 reads memory that is not its own.
         return reached.view(-1, 1, conditions, trees).sum((1, 3)) + self.start
+
+    def thresholds(self) -> Tensor:
+        """[G, M, nodes], all finite: scikit-learn's are infinite where only absence decides."""
+        return torch.clamp(self.threshold, max=FAR / 2)
 
 
 def _by_node(x: Tensor, order: Sequence[int]) -> Tensor:

@@ -45,8 +45,9 @@ class NormalScores(nn.Module):
         self.register_buffer("start", torch.zeros(K, V))
 
     def forward(self, figures_BKV: Tensor, known_BKV: Tensor) -> Tensor:
-        passed_BKVQ = torch.clamp((figures_BKV.unsqueeze(-1) - self.low) * (1 / self.width), 0, 1)
-        return ((passed_BKVQ * self.rise).sum(-1) + self.start) * known_BKV
+        low_QI, inverse_QI, rise_QI = (x.flatten(0, 1).t() for x in (self.low, 1 / self.width, self.rise))  # constants
+        passed_BQI = torch.clamp((figures_BKV.flatten(1).unsqueeze(1) - low_QI) * inverse_QI, 0, 1)
+        return ((passed_BQI * rise_QI).sum(1).view_as(known_BKV) + self.start) * known_BKV
 
 
 class VitalsEncoder(nn.Module):
@@ -102,7 +103,7 @@ class VitalsEncoder(nn.Module):
         """The token from what is `summarised` and log odds [B, ...]: while it learns, of fits that never saw the
         patient."""
         summary_BD = self.straight(told_BI) + self.summary(told_BI)
-        scaled_BTV = torch.clamp((values - self.mean) / self.std, -CLIP, CLIP) * mask
+        scaled_BTV = torch.clamp((values - self.mean) * (1 / self.std), -CLIP, CLIP) * mask
         placed_TD = self.position + self.step.bias
         steps_BTD = torch.matmul(torch.cat([scaled_BTV, mask], -1), self.step.weight.t()) + placed_TD
         x_BND = torch.cat([summary_BD.unsqueeze(1), steps_BTD], 1)
@@ -110,7 +111,7 @@ class VitalsEncoder(nn.Module):
         bias_BN = nn.functional.pad(empty_BT * MASKED, (1, 0))
         for block in self.blocks[:-1]:
             x_BND = block(x_BND, bias_BN)
-        x_BND = self.blocks[-1](x_BND, bias_BN, queries=1)
+        x_BND = self.blocks[-1].first(x_BND, bias_BN)
         out_BD = self.norm(x_BND[:, 0])
         if not odds:
             return out_BD

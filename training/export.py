@@ -18,6 +18,7 @@ from models.calibration import Calibration
 from models.conformal import Conformal
 from models.network import Network
 from models.program import build_network, export_part
+from training.walked import walked
 
 
 def export(
@@ -40,6 +41,8 @@ def export(
     given = golden.inputs(network.architecture.width, vitals.mean.numpy(), vitals.std.numpy())
     for part, examples in golden.part_inputs(given, tokenizer).items():
         contents[f"{part}.onnx"] = _onnx(getattr(network, part), examples)
+        if part == "vitals":
+            contents[artifact.WALKED] = _onnx(walked(vitals), examples)
     body: dict[str, Any] = {
         **about,
         "architecture": network.architecture.to_json(),

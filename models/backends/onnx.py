@@ -4,7 +4,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from models.artifact import PARTS, Artifact
+from models.artifact import PARTS, WALKED, Artifact
 from models.backends.parts import PartsPredictor
 from models.inputs import Inputs, contiguous
 from models.predictor import F32
@@ -20,9 +20,10 @@ class OnnxPredictor(PartsPredictor):
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        files = {part: f"{part}.onnx" for part in PARTS} | {"vitals": WALKED}
         self._sessions = {
-            part: ort.InferenceSession(artifact.contents[f"{part}.onnx"], options, ["CPUExecutionProvider"])
-            for part in PARTS
+            part: ort.InferenceSession(artifact.contents[file], options, ["CPUExecutionProvider"])
+            for part, file in files.items()
         }
 
     def run(self, part: str, inputs: Inputs) -> F32:
