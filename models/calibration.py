@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 
 
+_ENDS = np.array([0.025, 0.975])
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """scale, shift: [K, C]; row 0 is the fit to all validation patients, the others to bootstrap samples."""
@@ -23,20 +26,19 @@ class Calibration:
         """[..., C]"""
         return _sigmoid(logits * self.scale[0] + self.shift[0]).astype(np.float32)
 
-    def interval(self, logits: NDArray[np.floating]) -> tuple[F32, F32]:
+    def interval(self, logits: NDArray[np.floating], probability: F32) -> tuple[F32, F32]:
         """Lower and upper end, [B, C] each; always around the probability itself."""
         # The sigmoid ascends: sorted before it, only the few numbers that a quantile lies between go through it.
-        spread = np.sort(logits[..., None] * self.scale[1:].T + self.shift[1:].T)  # [B, C, K]
+        spread = np.multiply(logits[..., None], self.scale[1:].T, order="C")  # [B, C, K]
+        spread += self.shift[1:].T
+        spread.sort()
         last = spread.shape[-1] - 1
-        places = [share * last for share in (0.025, 0.975)]
-        below = [int(place) for place in places]
-        asked = [*below, *(min(one + 1, last) for one in below)]
-        low, high, above_low, above_high = np.moveaxis(_sigmoid(spread[..., asked]), -1, 0)
+        place = _ENDS * last
+        below = place.astype(np.intp)
+        told = _sigmoid(spread.take(np.concatenate([below, np.minimum(below + 1, last)]), -1))
         # As np.quantile, which costs several times the score itself: linear between the two nearest.
-        low = low + (places[0] - below[0]) * (above_low - low)
-        high = high + (places[1] - below[1]) * (above_high - high)
-        middle = _sigmoid(logits * self.scale[0] + self.shift[0])
-        return np.minimum(low, middle).astype(np.float32), np.maximum(high, middle).astype(np.float32)
+        ends = (told[..., :2] + (place - below) * (told[..., 2:] - told[..., :2])).astype(np.float32)
+        return np.minimum(ends[..., 0], probability), np.maximum(ends[..., 1], probability)
 
 
 def _sigmoid(x: NDArray[np.floating]) -> NDArray[np.float64]:

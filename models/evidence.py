@@ -22,4 +22,8 @@ class Evidence(nn.Module):
         self.register_buffer("bias", torch.zeros(conditions))
 
     def forward(self, features: Tensor) -> Tensor:
-        return torch.clamp(torch.matmul(features, self.weight) + self.bias, -MOST, MOST)
+        return self.bounded(torch.matmul(features, self.weight) + self.bias)
+
+    def bounded(self, odds_BG: Tensor) -> Tensor:
+        """[B, G] what the features' linear map says, held in bounds."""
+        return torch.clamp(odds_BG, -MOST, MOST)

@@ -1,5 +1,7 @@
 """Attention written out, so that every part converts whole to ONNX and TensorRT. Shapes: B rows, N tokens, D width."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,13 @@ MASKED = -1e4  # finite: an all-masked row stays a number
 def ending_with(odds_BG: Tensor, token_BD: Tensor) -> Tensor:
     """[B, D]: the token with its last G numbers replaced by log odds."""
     return torch.cat([token_BD[:, : token_BD.shape[1] - odds_BG.shape[1]], odds_BG * ODDS], 1)
+
+
+def together(x_BI: Tensor, maps: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
+    """Several linear maps (weight [O, I], bias [O]) of one input as one product: [B, O] each."""
+    weights, biases = zip(*maps, strict=True)
+    joined = nn.functional.linear(x_BI, torch.cat(weights), torch.cat(biases))
+    return joined.split([len(bias) for bias in biases], 1)
 
 
 class SelfAttention(nn.Module):

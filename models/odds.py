@@ -24,8 +24,12 @@ class Odds(nn.Module):
         self.register_buffer("share", torch.full((conditions,), 0.5))
 
     def forward(self, told: Tensor, known: Tensor, summarised_BI: Tensor) -> Tensor:
-        return (1 - self.share) * self.trees(told, known) + self.share * self.additive(summarised_BI)
+        return self.weighed(self.trees(told, known), self.additive(summarised_BI))
 
     def additive(self, summarised_BI: Tensor) -> Tensor:
         """[B, G] log odds of the regression alone."""
         return nn.functional.linear(summarised_BI, self.weight, self.bias)
+
+    def weighed(self, by_trees_BG: Tensor, by_regression_BG: Tensor) -> Tensor:
+        """[B, G] what both agree on."""
+        return (1 - self.share) * by_trees_BG + self.share * by_regression_BG

@@ -16,18 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from models.evidence import Evidence
-from models.layers import MASKED, Block, ending_with
+from models.layers import MASKED, Block, ending_with, together
 from models.odds import Odds
 from models.trees import EVER, HandFeatures, knowledge
 from models.window import BINS, FIGURES, F, H, V
 
 CLIP = 5.0
-STEPS = 16
+STEPS = 8
 KINDS = (*FIGURES, "last", "age")
 K = len(KINDS)
 SQUARED = 0.3
 """Weight of a score's square, which has greater spread than the score."""
 QUIET = 0.2
+HIDDEN = 16
+"""Numbers that the inputs are reduced to, once straight and once bent: their weights are most of what an update reads."""
 INPUTS = 2 * K * V + (H + 1) * V
 
 _KNOWN_BY = [place % H if place < 4 * H else H - 1 for place in range(F)] + [EVER] * (K - F)
@@ -59,7 +61,7 @@ class VitalsEncoder(nn.Module):
         layers: int = 2,
         heads: int = 4,
         dropout: float = 0.1,
-        hidden: int = 128,
+        hidden: int = HIDDEN,
         boosted: int = 0,
         trees: int = 0,
         linear: int = 0,
@@ -74,17 +76,12 @@ class VitalsEncoder(nn.Module):
         self.hand = HandFeatures()
         self.odds = Odds(boosted, trees, INPUTS) if boosted else None
         self.evidence = Evidence(INPUTS, linear) if linear else None
-        self.straight = nn.Linear(INPUTS, width)
-        self.summary = nn.Sequential(
-            nn.Dropout(dropout / 2),
-            nn.Linear(INPUTS, hidden),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, width),
-        )
+        self.seen = nn.Dropout(dropout / 2)
+        self.read = nn.Linear(INPUTS, 2 * hidden)
+        self.kept = nn.Dropout(dropout)
+        self.told = nn.Linear(2 * hidden, width)
         with torch.no_grad():  # thousands of inputs: what chance wrote into their weights, few stays cannot unlearn
-            self.straight.weight *= QUIET
-            self.summary[1].weight *= QUIET
+            self.read.weight *= QUIET
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
@@ -92,17 +89,28 @@ class VitalsEncoder(nn.Module):
         self, values: Tensor, mask: Tensor, last: Tensor, last_age_h: Tensor, last_mask: Tensor, figures: Tensor
     ) -> Tensor:
         told_BI = self.summarised(last, last_age_h, last_mask, figures)
+        maps = [(self.read.weight, self.read.bias)]
+        if self.odds is not None:
+            maps.append((self.odds.weight, self.odds.bias))
+        if self.evidence is not None:
+            maps.append((self.evidence.weight.t(), self.evidence.bias))
+        read_BH, *linear = together(told_BI, maps)
         odds = []
         if self.odds is not None:
-            odds.append(self.odds(*self.hand(last, last_age_h, last_mask, figures), told_BI))
+            by_trees_BG = self.odds.trees(*self.hand(last, last_age_h, last_mask, figures))
+            odds.append(self.odds.weighed(by_trees_BG, linear.pop(0)))
         if self.evidence is not None:
-            odds.append(self.evidence(told_BI))
-        return self.encoded(values, mask, told_BI, odds)
+            odds.append(self.evidence.bounded(linear.pop(0)))
+        return self._encoded(values, mask, read_BH, odds)
 
     def encoded(self, values: Tensor, mask: Tensor, told_BI: Tensor, odds: Sequence[Tensor]) -> Tensor:
-        """The token from what is `summarised` and log odds [B, ...]: while it learns, of fits that never saw the
+        """The token, while it learns, from what is `summarised` and log odds [B, ...] of fits that never saw the
         patient."""
-        summary_BD = self.straight(told_BI) + self.summary(told_BI)
+        return self._encoded(values, mask, self.read(self.seen(told_BI)), odds)
+
+    def _encoded(self, values: Tensor, mask: Tensor, read_BH: Tensor, odds: Sequence[Tensor]) -> Tensor:
+        straight_BH, bent_BH = read_BH.chunk(2, 1)
+        summary_BD = self.told(self.kept(torch.cat([straight_BH, nn.functional.gelu(bent_BH)], 1)))
         scaled_BTV = torch.clamp((values - self.mean) * (1 / self.std), -CLIP, CLIP) * mask
         placed_TD = self.position + self.step.bias
         steps_BTD = torch.matmul(torch.cat([scaled_BTV, mask], -1), self.step.weight.t()) + placed_TD

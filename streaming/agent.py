@@ -14,6 +14,7 @@ from functools import partial
 
 from faust.types import TP
 
+from streaming import garbage
 from streaming.engine import Engine, Observer, Work
 from streaming.errors import Fatal, WardwatchError
 from streaming.faust_transport import BatchApp, RawBatchSchema, make_app
@@ -99,6 +100,8 @@ class Worker:
         idle_since = time.monotonic()
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
+            if not self.engine.waiting:
+                garbage.tidy()
             now = time.monotonic()
             if not self.assigned or self.engine.waiting or self.engine.paused or self.app.fetches is None:
                 idle_since = now

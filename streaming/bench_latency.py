@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,7 @@ from streaming.envelope import from_ms, headers_for
 from streaming.errors import Fatal
 from streaming.kafka_reading import read_from_now
 from streaming.latency import machine
+from streaming.local_stack import free_port
 from streaming.settings import Settings
 
 PATIENTS = 100
@@ -45,8 +47,8 @@ _STRIDE = 7919
 def measure(
     settings: Settings, rates: Sequence[int], seconds: int, rounds: int, report: Callable[[str], None]
 ) -> dict[str, Any]:
-    """`runs` (each round's p50 and p99 in ms, and the system's own processor time an event) and `ratios` by rate:
-    medians of Wardwatch over a comparator's.
+    """`runs` (each round's p50 and p99 in ms, the system's own processor time an event, and the longest that Wardwatch's
+    event loop was late, by its own ticker) and `ratios` by rate: medians of Wardwatch over a comparator's.
 
     Raises:
         Fatal: a system under test ended or did not answer every event.
@@ -54,7 +56,8 @@ def measure(
     prefix = f"bench-{int(time.time())}."
     for name in ("", *(f"{peer}." for peer in PEERS)):
         topics.create(settings.kafka_bootstrap, prefix + name, settings.partitions, settings.replication)
-    children = _start(settings, prefix)
+    health_port = free_port()
+    children = _start(settings, prefix, health_port)
     runs: list[dict[str, Any]] = []
     try:
         for rate in rates:
@@ -62,16 +65,21 @@ def measure(
                 for name, child in zip(("wardwatch", *PEERS), children, strict=True):
                     length = (WARM_UP_S if rate == rates[0] else SETTLE_S) if round_number < 0 else seconds
                     before_s = cpu_s(child.pid)
-                    values = asyncio.run(latencies(settings.kafka_bootstrap, prefix, name, rate, length))
+                    values = asyncio.run(
+                        latencies(settings.kafka_bootstrap, prefix, name, rate, length, ended=child.poll)
+                    )
                     spent_ms = (cpu_s(child.pid) - before_s) * 1e3 / len(values)
-                    if child.poll() is not None:
-                        raise Fatal(f"{name} ended with status {child.returncode}")
                     if round_number < 0:
                         continue
                     p50, p99 = np.percentile(values, [50, 99])
                     run = {"rate": rate, "name": name, "p50": float(p50), "p99": float(p99), "n": len(values)}
-                    runs.append(run | {"cpu_ms_per_event": spent_ms})
-                    report(f"{rate}/s  {name:<11} p50 {p50:6.2f} ms  p99 {p99:7.2f} ms  {spent_ms:.2f} ms CPU an event")
+                    run["cpu_ms_per_event"] = spent_ms
+                    said = f"{rate}/s  {name:<11} p50 {p50:6.2f} ms  p99 {p99:7.2f} ms  {spent_ms:.2f} ms CPU an event"
+                    if name == "wardwatch":
+                        run["loop_lag_ms_max"] = _loop_lag_ms(health_port)
+                        said += f"  loop late by {run['loop_lag_ms_max']:.1f} ms at most"
+                    runs.append(run)
+                    report(said)
     finally:
         stop(children)
     return {"runs": runs, "ratios": _ratios(runs, rates), "seconds": seconds, "rounds": rounds, "machine": machine()}
@@ -81,6 +89,14 @@ def cpu_s(pid: int) -> float:
     """User and system time of a process, proc(5)."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _loop_lag_ms(port: int) -> float:
+    """The worker's own word: the longest its event loop was late in the last ten seconds, scheduling by the system
+    included."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        told = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#"))
+    return float(told["wardwatch_loop_lag_seconds_max"]) * 1e3
 
 
 def worker_environment(prefix: str, score: str) -> dict[str, str]:
@@ -105,8 +121,8 @@ def stop(children: Sequence[subprocess.Popen[bytes]]) -> None:
             child.wait()
 
 
-def _start(settings: Settings, prefix: str) -> list[subprocess.Popen[bytes]]:
-    env = worker_environment(prefix, "each")
+def _start(settings: Settings, prefix: str, health_port: int) -> list[subprocess.Popen[bytes]]:
+    env = worker_environment(prefix, "each") | {"WARDWATCH_HEALTH_PORT": str(health_port)}
     children = [subprocess.Popen([sys.executable, "-m", "streaming", "worker", "--role", "fusion"], env=env)]
     for peer in PEERS:
         children.append(
@@ -116,14 +132,25 @@ def _start(settings: Settings, prefix: str) -> list[subprocess.Popen[bytes]]:
 
 
 async def latencies(
-    bootstrap: str, prefix: str, name: str, rate: int, seconds: float, patients: int = PATIENTS
+    bootstrap: str,
+    prefix: str,
+    name: str,
+    rate: int,
+    seconds: float,
+    patients: int = PATIENTS,
+    ended: Callable[[], int | None] = lambda: None,
 ) -> list[float]:
-    """Milliseconds from produced to received, one per event."""
+    """Milliseconds from produced to received, one per event.
+
+    Raises:
+        Fatal: not every event was answered, or `ended` gives a status.
+    """
     own = prefix if name == "wardwatch" else f"{prefix}{name}."
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True)
     await consumer.start()
     await producer.start()
+    receiving: asyncio.Task[None] | None = None
     try:
         await read_from_now(consumer, f"{own}risk")
         sent: dict[str, float] = {}
@@ -145,12 +172,18 @@ async def latencies(
                 value = value[:-1] + b',"id":"' + event_id.encode() + b'"}'
             sent[event_id] = time.perf_counter()
             await producer.send(f"{own}vitals", value, key, headers=headers)
-        await asyncio.wait_for(receiving, DRAIN_S)
+        drained = time.perf_counter() + DRAIN_S
+        while not (await asyncio.wait({receiving}, timeout=0.5))[0]:
+            if (status := ended()) is not None:
+                raise Fatal(f"{name} ended with status {status}")
+            if time.perf_counter() > drained:
+                raise Fatal(f"{name} answered {len(values)} of {total} events")
+        receiving.result()
         return values
-    except TimeoutError:
-        raise Fatal(f"{name} answered {len(values)} of {total} events") from None
     finally:
         gc.enable()
+        if receiving is not None:
+            receiving.cancel()
         await consumer.stop()
         await producer.stop()
 

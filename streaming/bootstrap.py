@@ -1,7 +1,6 @@
 """The wiring: settings to a running worker. Everything else takes its collaborators as arguments."""
 
 import asyncio
-import gc
 import logging
 import os
 import sys
@@ -14,7 +13,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from models import artifact, backends
 from models.golden import GoldenMismatch
 from models.predictor import Predictor
-from streaming import alerting, topics
+from streaming import alerting, garbage, topics
 from streaming.agent import Worker
 from streaming.blobs import open_store
 from streaming.clock import make_clock, wall_ms
@@ -161,9 +160,7 @@ async def _run(worker: Worker, metrics: Metrics, settings: Settings, model_hash:
     health = Health(metrics, not_ready)
     port = await health.start(settings.health_port)
     log.info("%s worker starting, model %s, health on port %d", worker.role, model_hash[:12], port)
-    # What start-up made lives as long as the process: a full collection would walk it for tens of milliseconds.
-    gc.collect()
-    gc.freeze()
+    garbage.on_our_terms()
     try:
         await worker.run()
     finally:

@@ -55,12 +55,23 @@ class Scored:
     news2: int | None
 
 
-@dataclass(frozen=True, slots=True)
+_FIRST: dict[str, int] = {name: SLOTS.index(name) for name in MODALITIES}
+_UNUSED = Use(0, None)
+_NEEDED = frozenset[str]().union(*(condition.needs for condition in BY_NAME.values()))
+
+
 class _Slots:
-    tokens: NDArray[np.float32]  # [S, D]
-    present: NDArray[np.float32]  # [S]
-    age_h: NDArray[np.float32]  # [S]
-    uses: dict[Modality, Use]
+    """A batch of fusion inputs, filled patient by patient."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        self.tokens = np.zeros((rows, len(SLOTS), width), np.float32)
+        self.present = np.zeros((rows, len(SLOTS)), np.float32)
+        self.age_h = np.zeros((rows, len(SLOTS)), np.float32)
+
+    def fill(self, row: int, slot: int, vector: NDArray[np.float32], age_ms: int) -> None:
+        self.tokens[row, slot] = vector
+        self.present[row, slot] = 1.0
+        self.age_h[row, slot] = age_ms / HOUR_MS
 
 
 class Scorer:
@@ -70,6 +81,7 @@ class Scorer:
         self.predictor = predictor
         self.card = predictor.card
         self._conditions = [BY_NAME[name] for name in self.card.conditions]
+        self._asked_of: dict[frozenset[str], NDArray[np.bool_]] = {}
 
     def embed(self, states: Sequence[PatientState]) -> list[PatientState]:
         """The same states with every embedding that fusion needs; only missing ones are computed, in batches."""
@@ -86,12 +98,11 @@ class Scorer:
         """Scores of embedded states, each at its time."""
         if not states:
             return []
-        slots = [self._slots(state, now) for state, now in zip(states, as_of_ms, strict=True)]
-        fused = self.predictor.fuse(
-            np.stack([slot.tokens for slot in slots]),
-            np.stack([slot.present for slot in slots]),
-            np.stack([slot.age_h for slot in slots]),
-        )
+        slots = _Slots(len(states), self.card.width)
+        uses = [
+            self._fill(slots, row, state, now) for row, (state, now) in enumerate(zip(states, as_of_ms, strict=True))
+        ]
+        fused = self.predictor.fuse(slots.tokens, slots.present, slots.age_h)
         sets = self.card.conformal
         contains = None if sets is None else sets.contains(fused.probability)
         abstains = np.zeros(fused.probability.shape, bool) if contains is None else conformal.abstains(contains)
@@ -105,17 +116,20 @@ class Scorer:
                 contains=None if contains is None else contains[row],
                 abstains=abstains[row],
                 asked=self._asked(state),
-                uses=slot.uses,
+                uses=used,
                 news2=_news2(state, now),
             )
-            for row, (state, now, slot) in enumerate(zip(states, as_of_ms, slots, strict=True))
+            for row, (state, now, used) in enumerate(zip(states, as_of_ms, uses, strict=True))
         ]
 
     def _asked(self, state: PatientState) -> NDArray[np.bool_]:
         """Which conditions there is something to ask of: a lung nodule, say, only of a patient with a CT."""
         encoder = self.card.encoder_hashes["scans"]
-        kinds = {scan.modality for scan in state.scans.values() if scan.encoder == encoder}
-        return np.array([condition.asked(kinds) for condition in self._conditions])
+        kinds = _NEEDED.intersection(scan.modality for scan in state.scans.values() if scan.encoder == encoder)
+        found = self._asked_of.get(kinds)
+        if found is None:
+            found = self._asked_of[kinds] = np.array([condition.asked(kinds) for condition in self._conditions])
+        return found
 
     def _embed_vitals(self, states: list[PatientState]) -> None:
         encoder = self.card.encoder_hashes["vitals"]
@@ -156,33 +170,27 @@ class Scorer:
         for (row, name, tag, _), vector in zip(wanted, vectors, strict=True):
             states[row] = _with_embedding(_without_stale(states[row]), name, encoder, tag, vector)
 
-    def _slots(self, state: PatientState, as_of_ms: int) -> _Slots:
-        width = self.card.width
-        tokens = np.zeros((len(SLOTS), width), np.float32)
-        present = np.zeros(len(SLOTS), np.float32)
-        age_h = np.zeros(len(SLOTS), np.float32)
-        uses: dict[Modality, Use] = {name: Use(0, None) for name in MODALITIES}
+    def _fill(self, slots: _Slots, row: int, state: PatientState, as_of_ms: int) -> dict[Modality, Use]:
+        """Puts the patient's embeddings where they belong; gives what was used."""
+        uses: dict[Modality, Use] = dict.fromkeys(MODALITIES, _UNUSED)
 
-        def fill(slot: int, vector: NDArray[np.float32], time_ms: int) -> None:
-            tokens[slot] = vector
-            present[slot] = 1.0
-            age_h[slot] = max(0, as_of_ms - time_ms) / HOUR_MS
+        def fill(modality: Modality, vectors: Sequence[tuple[int, NDArray[np.float32]]], items: int) -> None:
+            for place, (time_ms, vector) in enumerate(vectors):  # newest first
+                slots.fill(row, _FIRST[modality] + place, vector, max(0, as_of_ms - time_ms))
+            uses[modality] = Use(items, max(0, as_of_ms - vectors[0][0]))
 
-        anchor = state.observations.newest_ms
-        if anchor is not None and VITALS in state.embeddings:
-            fill(SLOTS.index("vitals"), _vector(state.embeddings[VITALS]), anchor)
-            uses["vitals"] = Use(state.observations.count, max(0, as_of_ms - anchor))
-        notes = state.standing_notes()[:MAX_NOTES]
-        for place, (note_id, note) in enumerate(notes):
-            fill(SLOTS.index("notes") + place, _vector(state.embeddings[f"note:{note_id}"]), note.time_ms)
-        if notes:
-            uses["notes"] = Use(len(notes), max(0, as_of_ms - notes[0][1].time_ms))
-        series = self._series(state)[:MAX_SERIES]
-        for place, (time_ms, vector) in enumerate(series):
-            fill(SLOTS.index("scans") + place, vector, time_ms)
-        if series:
-            uses["scans"] = Use(len(series), max(0, as_of_ms - series[0][0]))
-        return _Slots(tokens, present, age_h, uses)
+        if VITALS in state.embeddings and (newest_ms := state.observations.newest_ms) is not None:
+            fill("vitals", [(newest_ms, _vector(state.embeddings[VITALS]))], state.observations.count)
+        if state.notes:
+            notes = state.standing_notes()[:MAX_NOTES]
+            told = [(note.time_ms, _vector(state.embeddings[f"note:{note_id}"])) for note_id, note in notes]
+            if told:
+                fill("notes", told, len(told))
+        if state.scans:
+            series = self._series(state)[:MAX_SERIES]
+            if series:
+                fill("scans", series, len(series))
+        return uses
 
     def _series(self, state: PatientState) -> list[tuple[int, NDArray[np.float32]]]:
         """Per series its newest time and the mean embedding of its instances, newest first.

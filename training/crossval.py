@@ -99,10 +99,17 @@ def cross_validate(
     seed: int = 1,
     peers: Mapping[str, Peer] | None = None,
     rounds: int = ROUNDS,
+    splits: int = 1,
 ) -> dict[str, Any]:
-    """What `judge` says, under `tasks`, with what made it; JSON can be written of it as it is."""
-    found = out_of_fold(examples, recipe, report, count=count, seed=seed, peers=peers)
-    return {"folds": count, "seed": seed, "recipe": asdict(recipe), "tasks": judge(examples, found, rounds)}
+    """What `judge` says, under `tasks`, with what made it; JSON can be written of it as it is.
+
+    With more `splits`, `again` has what it says when patients fall into other folds: how much hangs on that.
+    """
+    told = [
+        judge(examples, out_of_fold(examples, recipe, report, count=count, seed=seed + more, peers=peers), rounds)
+        for more in range(splits)
+    ]
+    return {"folds": count, "seed": seed, "recipe": asdict(recipe), "tasks": told[0], "again": told[1:]}
 
 
 def main() -> None:
@@ -111,6 +118,7 @@ def main() -> None:
     arguments.add_argument("sources", nargs="+", choices=("physionet2012", "physionet2019"))
     arguments.add_argument("--data", type=Path, required=True, help="folder of data sets")
     arguments.add_argument("--json", type=Path, required=True)
+    arguments.add_argument("--splits", type=int, default=1, help="so many ways to fold the patients")
     given = arguments.parse_args()
     torch.set_num_threads(1)
 
@@ -120,7 +128,7 @@ def main() -> None:
 
     roots = {source: given.data / FOLDERS[source] for source in given.sources}
     examples = build(chain.from_iterable(READERS[source](root) for source, root in roots.items()))
-    found = cross_validate(examples, reference(), report, peers=PEERS)
+    found = cross_validate(examples, reference(), report, peers=PEERS, splits=given.splits)
     found["data_sha256"] = {source: data_hash(root) for source, root in roots.items()}
     found["versions"] = {name: version(name) for name in ("torch", "scikit-learn", "numpy")} | {
         "python": platform.python_version()

@@ -28,11 +28,10 @@ class Masked:
 
 def masked_rows(tokens: F32, present: F32, age_h: F32) -> tuple[F32, F32, F32, Masked]:
     """[B + masked, ...]: every row as it is, then once for each of its modalities, where it has several, without it."""
-    has = present @ _OF_MODALITY.T > 0
-    several = has.sum(1) > 1
-    row, modality = np.nonzero(has & several[:, None])
-    alone, of_alone = np.nonzero(has & ~several[:, None])
-    masked = Masked(row, modality, alone, of_alone)
+    row, modality = np.nonzero(present @ _OF_MODALITY.T)
+    several = np.bincount(row, minlength=len(present))[row] > 1
+    masked = Masked(row[several], modality[several], row[~several], modality[~several])
+    row, modality = masked.row, masked.modality
     if not len(row):
         return tokens, present, age_h, masked
     return (
@@ -50,8 +49,10 @@ def to_fused(logits: NDArray[np.float32], masked: Masked, nothing: F32, calibrat
     """
     rows = len(logits) - len(masked.row)
     probability = calibration.probability(logits)
-    low, high = calibration.interval(logits[:rows])
+    low, high = calibration.interval(logits[:rows], probability[:rows])
     contribution = np.zeros((rows, logits.shape[1], len(MODALITIES)), np.float32)
-    contribution[masked.row, :, masked.modality] = probability[masked.row] - probability[rows:]
-    contribution[masked.alone, :, masked.of_alone] = probability[masked.alone] - nothing
+    if len(masked.row):
+        contribution[masked.row, :, masked.modality] = probability[masked.row] - probability[rows:]
+    if len(masked.alone):
+        contribution[masked.alone, :, masked.of_alone] = probability[masked.alone] - nothing
     return Fused(probability[:rows], low, high, contribution)

@@ -3,13 +3,22 @@
 import hashlib
 import shutil
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
 from tokenizers import Tokenizer
 
 from models import artifact, backends, golden
+from models.network import Architecture, Network
 from models.program import build_network
+from models.trees import NEVER
+from models.window import F, V
 from training.export import _onnx, renew
+from training.walked import walked
+
+_SHAPES = {"values": (24, V), "mask": (24, V), "last": (V,), "last_age_h": (V,), "last_mask": (V,), "figures": (F, V)}
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +59,28 @@ def test_the_card_names_the_renewed_files(renewed):
     found = artifact.load(renewed)
     for part in ("vitals", "notes", "scans"):
         assert found.card.encoder_hashes[part] == hashlib.sha256(found.contents[f"{part}.onnx"]).hexdigest()
+
+
+def test_walked_trees_answer_as_the_tensors_do_whatever_is_missing():
+    torch.manual_seed(0)
+    vitals = Network(Architecture(width=16, boosted=("in-hospital-mortality", "sepsis-6h"), trees=40)).vitals.eval()
+    trees = vitals.odds.trees
+    trees.feature.random_(0, 5 * V)
+    trees.threshold.normal_(1, 2)
+    trees.threshold[:, :5, 3:] = torch.inf  # only absence decides
+    trees.threshold[:, 5:9, 1] = NEVER  # a leaf that ends early
+    trees.missing_left.random_(0, 2)
+    trees.leaf.normal_()
+    trees.start.copy_(torch.tensor([-1.0, 2.0]))
+    rng = np.random.default_rng(0)
+    known = rng.integers(0, 2, (70, V)).astype(np.float32)
+    given = {name: rng.normal(1, 2, (70, *shape)).astype(np.float32) for name, shape in _SHAPES.items()}
+    given |= {"last_mask": known, "last": given["last"] * known, "last_age_h": np.abs(given["last_age_h"]) * known}
+    given["mask"] = rng.integers(0, 2, given["mask"].shape).astype(np.float32)
+    given["figures"] = np.round(np.abs(given["figures"])) * known[:, None]
+    data = _onnx(walked(vitals), given)
+    assert [node.domain for node in onnx.load_from_string(data).graph.node].count("ai.onnx.ml") == 1
+    told = onnxruntime.InferenceSession(data).run(None, given)[0]
+    wanted = vitals(*(torch.from_numpy(array) for array in given.values())).detach().numpy()
+    assert np.ptp(wanted[:, -2:]) > 1
+    np.testing.assert_allclose(told, wanted, atol=1e-4)
