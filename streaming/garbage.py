@@ -13,7 +13,7 @@ YOUNG = 50_000
 
 def on_our_terms() -> None:
     """At the end of a worker's start: what start-up made lives as long as the process."""
-    gc.set_threshold(YOUNG, 50, 1_000)
+    gc.set_threshold(YOUNG, 50, 20)
     tidy()
 
 

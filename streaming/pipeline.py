@@ -1,7 +1,7 @@
 """The sequence from a fetched batch to alerts: read this file and you know the system.
 
     take_over   raise the fence, publish what the outbox still holds, say where reading starts
-    process     parse -> load -> reduce -> encode what changed and fuse (one thread) -> decide
+    process     parse -> load -> reduce -> encode what changed and fuse (many: in a thread) -> decide
     settle      one atomic write a partition (store) -> publish the outbox -> forget it
 
 `process` of the next batch may run while `settle` of the last one does; batches of a partition keep their order.
