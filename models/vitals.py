@@ -29,7 +29,7 @@ SQUARED = 0.3
 """Weight of a score's square, which has greater spread than the score."""
 QUIET = 0.2
 HIDDEN = 16
-"""Numbers that the inputs are reduced to, once straight and once bent: their weights are most of what an update reads."""
+"""Numbers that the inputs are reduced to, once straight and once bent: their weights are much of what an update reads."""
 INPUTS = 2 * K * V + (H + 1) * V
 
 _KNOWN_BY = [place % H if place < 4 * H else H - 1 for place in range(F)] + [EVER] * (K - F)

@@ -172,11 +172,12 @@ async def latencies(
                 value = value[:-1] + b',"id":"' + event_id.encode() + b'"}'
             sent[event_id] = time.perf_counter()
             await producer.send(f"{own}vitals", value, key, headers=headers)
-        drained = time.perf_counter() + DRAIN_S
-        while not (await asyncio.wait({receiving}, timeout=0.5))[0]:
+        answered, drained = False, time.perf_counter() + DRAIN_S
+        while not answered:
+            answered = bool((await asyncio.wait({receiving}, timeout=0.5))[0])
             if (status := ended()) is not None:
                 raise Fatal(f"{name} ended with status {status}")
-            if time.perf_counter() > drained:
+            if not answered and time.perf_counter() > drained:
                 raise Fatal(f"{name} answered {len(values)} of {total} events")
         receiving.result()
         return values

@@ -53,11 +53,16 @@ class Cost:
         return self.start_ms + self.each_ms * events
 
 
+AT_WORK_PER_S = 100
+"""At fewer events a second most of what a worker spends is what it spends at rest, on timers and empty fetches."""
+
+
 def cost(latency: dict[str, Any], throughput: dict[str, Any]) -> Cost:
-    """From the two results; an event alone costs what it costs at the lowest measured rate."""
-    lowest = min(run["rate"] for run in latency["runs"])
+    """From the two results; an event alone costs what it costs at the lowest measured rate that keeps a worker at work."""
+    rates = {run["rate"] for run in latency["runs"]}
+    alone_at = min((rate for rate in rates if rate >= AT_WORK_PER_S), default=max(rates))
     alone = median(
-        run["cpu_ms_per_event"] for run in latency["runs"] if run["rate"] == lowest and run["name"] == "wardwatch"
+        run["cpu_ms_per_event"] for run in latency["runs"] if run["rate"] == alone_at and run["name"] == "wardwatch"
     )
     full = median(run["per_cpu_s"] for run in throughput["runs"] if run["system"] == "wardwatch scored")
     each_ms = 1e3 / full

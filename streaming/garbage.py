@@ -10,10 +10,14 @@ import gc
 YOUNG = 50_000
 """Objects made and not freed after which the collector runs by itself: so many come together only in a long hurry."""
 
+SELDOM = (50, 20)
+"""Of the collector's own runs every fiftieth walks those that lived through one, of these every twentieth all: so memory
+is bounded even where something always waits."""
+
 
 def on_our_terms() -> None:
     """At the end of a worker's start: what start-up made lives as long as the process."""
-    gc.set_threshold(YOUNG, 50, 20)
+    gc.set_threshold(YOUNG, *SELDOM)
     tidy()
 
 

@@ -2,14 +2,14 @@
 tensors of `models/trees.py`, which every other engine takes, ask all seven. Same trees, same answer to rounding."""
 
 import copy
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.trees import DEPTH, NODES, BoostedTrees
+from models.vitals import VitalsEncoder
 
-Part = TypeVar("Part", bound=nn.Module)
 _ALL = 2 ** (DEPTH + 1) - 1
 
 
@@ -32,13 +32,11 @@ class WalkedTrees(nn.Module):
         )
 
 
-def walked(part: Part) -> Part:
-    """A copy of a vitals encoder, or of anything that holds one, whose trees are walked."""
-    found = copy.deepcopy(part)
-    for module in list(found.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, BoostedTrees):
-                setattr(module, name, WalkedTrees(child))
+def walked(vitals: VitalsEncoder) -> VitalsEncoder:
+    """A copy whose trees, where it has any, are walked."""
+    found = copy.deepcopy(vitals)
+    if found.odds is not None:
+        found.odds.trees = WalkedTrees(found.odds.trees)
     return found
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streaming.bench_scale import Cost, waits
+from streaming.bench_scale import Cost, cost, waits
 
 
 def test_an_idle_worker_answers_in_the_time_of_one_event() -> None:
@@ -25,3 +25,11 @@ def test_what_every_batch_shares_lets_a_fuller_worker_carry_more() -> None:
     rate = 1_500.0  # more than 1 / 1.1 ms
     assert np.percentile(waits(rate, shared, seed=2), 99) < 20
     assert np.percentile(waits(rate, alone, seed=2), 99) > 1_000
+
+
+def test_what_a_worker_spends_at_rest_is_no_events_cost() -> None:
+    spent = {10: 4.9, 100: 2.0, 1000: 0.8}
+    runs = [{"rate": rate, "name": "wardwatch", "cpu_ms_per_event": ms} for rate, ms in spent.items()]
+    full = {"runs": [{"system": "wardwatch scored", "per_cpu_s": 2_000.0}]}
+    assert cost({"runs": runs}, full) == Cost(1.5, 0.5)
+    assert cost({"runs": runs[:1]}, full) == Cost(4.4, 0.5)
