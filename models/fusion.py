@@ -44,6 +44,7 @@ class Fusion(nn.Module):
         self.rate = nn.Parameter(torch.full((len(MODALITIES),), -5.0))
         of_slot = torch.tensor([MODALITIES.index(name) for name in SLOTS])
         self.register_buffer("of_slot", nn.functional.one_hot(of_slot, len(MODALITIES)).float(), persistent=False)
+        self.register_buffer("own", torch.eye(len(SLOTS)), persistent=False)
         self.age = nn.Linear(1, width)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, conditions))
         if boosted or linear:
@@ -61,22 +62,27 @@ class Fusion(nn.Module):
         """
         rate_S = torch.matmul(self.of_slot, self.decay())
         age_BS = torch.clamp(age_h, 0, 24 * 30) * present
-        here_BS1 = present.unsqueeze(-1)
-        faded = tokens * (torch.exp(-rate_S * age_BS) * present).unsqueeze(-1)
-        aged = torch.log1p(age_BS).unsqueeze(-1) * self.age.weight[:, 0]
-        return faded + aged + here_BS1 * (self.age.bias - self.absent) + (self.absent + self.slot), faded
+        faded_BSD = tokens * (torch.exp(-rate_S * age_BS) * present).unsqueeze(-1)
+        # What a slot's age and presence add to its token is linear in both: one product for all slots.
+        of_age_SSD = self.own.unsqueeze(-1) * self.age.weight[:, 0]
+        of_presence_SSD = self.own.unsqueeze(-1) * (self.age.bias - self.absent)
+        added_BJ = nn.functional.linear(
+            torch.cat([torch.log1p(age_BS), present], 1),
+            torch.cat([of_age_SSD, of_presence_SSD]).flatten(1).t(),
+            (self.absent + self.slot).flatten(),
+        )
+        return faded_BSD + added_BJ.view_as(tokens), faded_BSD
 
     def answer(self, x_BD: Tensor, faded: Tensor, present: Tensor) -> Tensor:
         """[B, C] logits from what was fused, on top of the log odds that tokens end with."""
-        logits_BC = self.head(x_BD)
-        if self.linear:
-            logits_BC = logits_BC + self.prior
+        last = self.head[-1]
+        bias = last.bias + self.prior if self.linear else last.bias
+        logits_BC = nn.functional.linear(self.head[:-1](x_BD), last.weight, bias)
         if self.told:
             place_MGC = self.place * self.trust.unsqueeze(1) if self.linear else self.place
             place_SGC = torch.matmul(self.of_slot, place_MGC.flatten(1)).view(len(SLOTS), *place_MGC.shape[1:])
-            there_BM = torch.clamp(torch.matmul(present, self.of_slot), min=1.0)
-            share_BS = torch.matmul(1 / there_BM, self.of_slot.t())
-            told_BSG = faded[:, :, -self.told :] * share_BS.unsqueeze(-1)
+            there_BS = torch.matmul(present, torch.matmul(self.of_slot, self.of_slot.t()))
+            told_BSG = faded[:, :, -self.told :] * (1 / torch.clamp(there_BS, min=1.0)).unsqueeze(-1)
             logits_BC = logits_BC + torch.matmul(told_BSG.flatten(1), place_SGC.flatten(0, 1))
         return logits_BC
 
@@ -108,8 +114,8 @@ class AdditiveFusion(Fusion):
     def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
         x_BSD, faded = self.prepared(tokens, present, age_h)
         weight_BS = torch.softmax(self.score(x_BSD).squeeze(-1) + (1 - present) * MASKED, -1)
-        x_BD = torch.matmul(weight_BS.unsqueeze(1), self.value(x_BSD)).squeeze(1)
-        return self.answer(x_BD, faded, present)
+        x_BD = torch.matmul(weight_BS.unsqueeze(1), x_BSD).squeeze(1)
+        return self.answer(self.value(x_BD), faded, present)
 
 
 class MultiplicativeFusion(Fusion):
@@ -120,14 +126,14 @@ class MultiplicativeFusion(Fusion):
     ) -> None:
         super().__init__(conditions, width, boosted, linear)
         self.query = nn.Parameter(torch.randn(width) * 0.02)
-        self.key, self.value = nn.Linear(width, width), nn.Linear(width, width)
+        self.key, self.value = nn.Linear(width, width, bias=False), nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
         x_BSD, faded = self.prepared(tokens, present, age_h)
-        scores_BS = torch.matmul(self.key(x_BSD), self.query) * self.query.shape[0] ** -0.5
-        weight_BS = torch.softmax(scores_BS + (1 - present) * MASKED, -1)
-        x_BD = torch.matmul(weight_BS.unsqueeze(1), self.value(x_BSD)).squeeze(1)
-        return self.answer(x_BD, faded, present)
+        asked_D = torch.matmul(self.query, self.key.weight) * self.query.shape[0] ** -0.5
+        weight_BS = torch.softmax(torch.matmul(x_BSD, asked_D) + (1 - present) * MASKED, -1)
+        x_BD = torch.matmul(weight_BS.unsqueeze(1), x_BSD).squeeze(1)
+        return self.answer(self.value(x_BD), faded, present)
 
 
 class SelfAttentionFusion(Fusion):
@@ -152,8 +158,26 @@ class SelfAttentionFusion(Fusion):
         x_BND = pad(x_BSD, (0, 0, 1, 0)) + pad(self.cls, (0, 0, 0, len(SLOTS)))
         for block in self.blocks[:-1]:
             x_BND = block(x_BND)
-        x_BND = self.blocks[-1].first(x_BND)
-        return self.answer(x_BND[:, 0], faded, present)
+        return self.answer(self.blocks[-1].of_one(x_BND[:, 0], x_BND), faded, present)
+
+
+class EachLeftOut(nn.Module):
+    """[B, 1 + M, C]: what a fusion says of everything present, then of the same without each modality in turn, in one
+    call. Where a modality is absent, its answer is the first one."""
+
+    def __init__(self, fusion: Fusion) -> None:
+        super().__init__()
+        self.fusion = fusion
+        self.register_buffer("kept", torch.cat([torch.ones(1, len(SLOTS)), 1 - fusion.of_slot.t()]), persistent=False)
+
+    def forward(self, tokens: Tensor, present: Tensor, age_h: Tensor) -> Tensor:
+        each = len(self.kept)
+        logits = self.fusion(
+            tokens.unsqueeze(1).expand(-1, each, -1, -1).flatten(0, 1),
+            (present.unsqueeze(1) * self.kept).flatten(0, 1),
+            age_h.unsqueeze(1).expand(-1, each, -1).flatten(0, 1),
+        )
+        return logits.view(-1, each, logits.shape[1])
 
 
 def make_fusion(

@@ -1,4 +1,7 @@
-"""Attention written out, so that every part converts whole to ONNX and TensorRT. Shapes: B rows, N tokens, D width."""
+"""Attention written out, so that every part converts whole to ONNX and TensorRT. Shapes: B rows, N tokens, D width.
+
+A mask is added to the scores of keys: [B, 1, N], 0 or `MASKED`.
+"""
 
 from collections.abc import Sequence
 
@@ -31,19 +34,19 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x_BND: Tensor, bias_BN: Tensor | None) -> Tensor:
+    def forward(self, x_BND: Tensor, mask_B1N: Tensor | None) -> Tensor:
         """What every token gathers from all."""
         b, n, d = x_BND.shape
         qkv = self.qkv(x_BND).view(b, n, 3 * self.heads, d // self.heads)
         q, k, v = qkv.transpose(1, 2).split(self.heads, 1)
         scores = torch.matmul(q, k.transpose(-1, -2)) * (d // self.heads) ** -0.5
-        if bias_BN is not None:
-            scores = scores + bias_BN[:, None, None, :]
+        if mask_B1N is not None:
+            scores = scores + mask_B1N.unsqueeze(1)
         mixed = torch.matmul(torch.softmax(scores, -1), v)
         return self.out(mixed.transpose(1, 2).reshape(b, n, d))
 
-    def first(self, x_BND: Tensor, bias_BN: Tensor | None) -> Tensor:
-        """[B, 1, D]: the same for the first token alone, without a key or a value for any.
+    def of_one(self, asking_BD: Tensor, x_BND: Tensor, mask_B1N: Tensor | None) -> Tensor:
+        """[B, D]: what one token gathers of others, without a key or a value for any.
 
         q k = x0 (Wq Wk') x and Wo (a Wv x) = (Wo Wv) (a x): the products of weights are constants, so each head's query
         meets the tokens, and what it gathers of them meets the rest. A key's bias moves all scores of a head alike, which
@@ -54,17 +57,16 @@ class SelfAttention(nn.Module):
         q_HED, k_HED, v_HED = (weight.view(of_head) for weight in self.qkv.weight.split(d))
         q_bias, _, v_bias = self.qkv.bias.split(d)
         scale = (d // self.heads) ** -0.5
-        asking_DHD = torch.matmul(q_HED.transpose(1, 2), k_HED).transpose(0, 1).reshape(d, -1) * scale
-        asking_bias = torch.matmul(q_bias.view(self.heads, 1, -1), k_HED).view(-1) * scale
-        scores_BHN = torch.matmul(
-            (torch.matmul(x_BND[:, 0], asking_DHD) + asking_bias).view(b, self.heads, d), x_BND.transpose(1, 2)
-        )
-        if bias_BN is not None:
-            scores_BHN = scores_BHN + bias_BN.unsqueeze(1)
+        asks_DHD = torch.matmul(q_HED.transpose(1, 2), k_HED).transpose(0, 1).reshape(d, -1) * scale
+        asks_bias = torch.matmul(q_bias.view(self.heads, 1, -1), k_HED).view(-1) * scale
+        asked_BHD = (torch.matmul(asking_BD, asks_DHD) + asks_bias).view(b, self.heads, d)
+        scores_BHN = torch.matmul(asked_BHD, x_BND.transpose(1, 2))
+        if mask_B1N is not None:
+            scores_BHN = scores_BHN + mask_B1N
         gathered_BHD = torch.matmul(torch.softmax(scores_BHN, -1), x_BND)
-        telling_HDD = torch.matmul(v_HED.transpose(1, 2), self.out.weight.t().view(*of_head)).flatten(0, 1)
-        telling_bias = torch.matmul(self.out.weight, v_bias) + self.out.bias
-        return (torch.matmul(gathered_BHD.flatten(1), telling_HDD) + telling_bias).unsqueeze(1)
+        tells_HDD = torch.matmul(v_HED.transpose(1, 2), self.out.weight.t().view(*of_head)).flatten(0, 1)
+        tells_bias = torch.matmul(self.out.weight, v_bias) + self.out.bias
+        return torch.matmul(gathered_BHD.flatten(1), tells_HDD) + tells_bias
 
 
 class Block(nn.Module):
@@ -79,12 +81,13 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BND: Tensor, bias_BN: Tensor | None = None) -> Tensor:
-        return self._fed(x_BND + self.dropout(self.attention(self.norm1(x_BND), bias_BN)))
+    def forward(self, x_BND: Tensor, mask_B1N: Tensor | None = None) -> Tensor:
+        return self._fed(x_BND + self.dropout(self.attention(self.norm1(x_BND), mask_B1N)))
 
-    def first(self, x_BND: Tensor, bias_BN: Tensor | None = None) -> Tensor:
-        """[B, 1, D]: only the first token is carried on. A last block need not compute what nobody reads."""
-        return self._fed(x_BND[:, :1] + self.dropout(self.attention.first(self.norm1(x_BND), bias_BN)))
+    def of_one(self, asking_BD: Tensor, x_BND: Tensor, mask_B1N: Tensor | None = None) -> Tensor:
+        """[B, D]: one token carried on by what it gathers of others. A last block need not compute what nobody reads."""
+        gathered_BD = self.attention.of_one(self.norm1(asking_BD), self.norm1(x_BND), mask_B1N)
+        return self._fed(asking_BD + self.dropout(gathered_BD))
 
-    def _fed(self, x_BND: Tensor) -> Tensor:
-        return x_BND + self.dropout(self.feed(self.norm2(x_BND)))
+    def _fed(self, x: Tensor) -> Tensor:
+        return x + self.dropout(self.feed(self.norm2(x)))

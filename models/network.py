@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from torch import nn
 
 from models.conditions import BY_NAME, NAMES
-from models.fusion import make_fusion
+from models.fusion import EachLeftOut, make_fusion
 from models.text import NoteEncoder
 from models.vision import ScanEncoder
 from models.vitals import VitalsEncoder
@@ -59,3 +59,7 @@ class Network(nn.Module):
             [architecture.conditions.index(name) for name in architecture.of_vitals],
             linear,
         )
+
+    def part(self, name: str) -> nn.Module:
+        """A part as it is served: an encoder, or the fusion, which also answers without each modality."""
+        return EachLeftOut(self.fusion) if name == "fusion" else self.get_submodule(name)

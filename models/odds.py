@@ -23,8 +23,8 @@ class Odds(nn.Module):
         self.register_buffer("bias", torch.zeros(conditions))
         self.register_buffer("share", torch.full((conditions,), 0.5))
 
-    def forward(self, told: Tensor, known: Tensor, summarised_BI: Tensor) -> Tensor:
-        return self.weighed(self.trees(told, known), self.additive(summarised_BI))
+    def forward(self, features: Tensor, summarised_BI: Tensor) -> Tensor:
+        return self.weighed(self.trees(features), self.additive(summarised_BI))
 
     def additive(self, summarised_BI: Tensor) -> Tensor:
         """[B, G] log odds of the regression alone."""

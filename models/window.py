@@ -30,6 +30,9 @@ FIGURES = (
 """Figures of each signal over the last hours; 0 where its count over the same hours is 0."""
 F = len(FIGURES)
 H = len(HORIZONS_H)
+ROWS = ("measured", *FIGURES, "last", "age")
+"""Of the summary: whether each signal was ever measured, its figures, its newest value, and that one's age in hours."""
+R = len(ROWS)
 
 MODALITIES = ("vitals", "notes", "scans")
 MAX_NOTES = 3
@@ -42,36 +45,51 @@ _TIMELESS = _STATIC & (np.arange(V) != by_name["unit"])
 """Static facts whose time means nothing; the unit's is when it took the patient."""
 
 
-@dataclass(frozen=True, slots=True)
-class PatientWindow:
-    """One patient's measurements.
+class Summarised:
+    """Rows of a `summary` by name, as views [..., V]; figures [..., F, V]."""
 
-    values, mask: f32 [T, V]; the last bin ends at the anchor; of several values in a bin the newest.
-    last, last_age_h, last_mask: f32 [V]; the newest value of each signal, static ones too, and its age in hours.
-    figures: f32 [F, V]; see `FIGURES`.
+    __slots__ = ()
+    summary: NDArray[np.float32]
+
+    @property
+    def last(self) -> NDArray[np.float32]:
+        return self.summary[..., R - 2, :]
+
+    @property
+    def last_age_h(self) -> NDArray[np.float32]:
+        return self.summary[..., R - 1, :]
+
+    @property
+    def last_mask(self) -> NDArray[np.float32]:
+        return self.summary[..., 0, :]
+
+    @property
+    def figures(self) -> NDArray[np.float32]:
+        return self.summary[..., 1 : 1 + F, :]
+
+
+@dataclass(frozen=True, slots=True)
+class PatientWindow(Summarised):
+    """One patient's measurements; what was never measured is 0 everywhere.
+
+    bins: f32 [T, 2V]; each signal's value, then whether there is one. The last bin ends at the anchor; of several values
+    in a bin the newest.
+    summary: f32 [R, V]; see `ROWS`. Static signals have no figures.
     """
 
-    values: NDArray[np.float32]
-    mask: NDArray[np.float32]
-    last: NDArray[np.float32]
-    last_age_h: NDArray[np.float32]
-    last_mask: NDArray[np.float32]
-    figures: NDArray[np.float32]
+    bins: NDArray[np.float32]
+    summary: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class WindowBatch:
+class WindowBatch(Summarised):
     """The same fields with a leading B."""
 
-    values: NDArray[np.float32]
-    mask: NDArray[np.float32]
-    last: NDArray[np.float32]
-    last_age_h: NDArray[np.float32]
-    last_mask: NDArray[np.float32]
-    figures: NDArray[np.float32]
+    bins: NDArray[np.float32]
+    summary: NDArray[np.float32]
 
 
-WINDOW_FIELDS = ("values", "mask", "last", "last_age_h", "last_mask", "figures")
+WINDOW_FIELDS = ("bins", "summary")
 """In the order in which encoders take them."""
 
 
@@ -96,29 +114,22 @@ def build_windows(
     Observations after the anchor are left out: the window never sees the future.
     """
     b = len(anchor_ms)
-    place = row * V + signal  # in [B, V], flat: of repeated places NumPy keeps the last assignment
+    bins, summary = np.zeros((b, BINS, 2 * V), np.float32), np.zeros((b, R, V), np.float32)
+    into_bins, into_summary = bins.reshape(-1), summary.reshape(-1)
     age_ms = anchor_ms[row] - time_ms
     static = _STATIC[signal]
-    age_ms, place, value, static = _where((age_ms >= 0) | static, age_ms, place, value, static)
-    last, last_age_h, last_mask = (np.zeros(b * V, np.float32) for _ in range(3))
-    last[place] = value
-    last_age_h[place] = np.maximum(age_ms, 0) / HOUR_MS
-    last_age_h.reshape(b, V)[:, _TIMELESS] = 0.0
-    last_mask[place] = 1.0
-    age_ms, place, value = _where((age_ms < HOURS * HOUR_MS) & ~static, age_ms, place, value)
-    step = BINS - 1 - age_ms // BIN_MS
-    cell = (place // V * BINS + step) * V + place % V
-    values, mask = (np.zeros(b * BINS * V, np.float32) for _ in range(2))
-    values[cell] = value
-    mask[cell] = 1.0
-    return WindowBatch(
-        values=values.reshape(b, BINS, V),
-        mask=mask.reshape(b, BINS, V),
-        last=last.reshape(b, V),
-        last_age_h=last_age_h.reshape(b, V),
-        last_mask=last_mask.reshape(b, V),
-        figures=_figures(age_ms, place, value, b),
-    )
+    age_ms, row, signal, value, static = _where((age_ms >= 0) | static, age_ms, row, signal, value, static)
+    place = row * (R * V) + signal  # of repeated places NumPy keeps the last assignment
+    into_summary[place] = 1.0
+    into_summary[place + (R - 2) * V] = value
+    into_summary[place + (R - 1) * V] = np.maximum(age_ms, 0) / HOUR_MS
+    summary[:, R - 1, _TIMELESS] = 0.0
+    age_ms, row, signal, value = _where((age_ms < HOURS * HOUR_MS) & ~static, age_ms, row, signal, value)
+    cell = (row * BINS + (BINS - 1 - age_ms // BIN_MS)) * (2 * V) + signal
+    into_bins[cell] = value
+    into_bins[cell + V] = 1.0
+    _figures(age_ms, row * V + signal, value, summary[:, 1 : 1 + F])
+    return WindowBatch(bins, summary)
 
 
 def _where(chosen: NDArray[np.bool_], *arrays: NDArray[Any]) -> Sequence[NDArray[Any]]:
@@ -127,29 +138,27 @@ def _where(chosen: NDArray[np.bool_], *arrays: NDArray[Any]) -> Sequence[NDArray
 
 
 def _figures(
-    age_ms: NDArray[np.int64], place: NDArray[np.int64], value: NDArray[np.float32], b: int
-) -> NDArray[np.float32]:
-    """[B, F, V] of measurements inside the windows: sums of disjoint stretches of time, then of ever longer horizons."""
+    age_ms: NDArray[np.int64], place: NDArray[np.int64], value: NDArray[np.float32], into: NDArray[np.float32]
+) -> None:
+    """[B, F, V] of measurements inside the windows, at `place` in [B, V]: sums of disjoint stretches of time, then of ever
+    longer horizons."""
     if not len(value):
-        return np.zeros((b, F, V), np.float32)
+        return
+    b = len(into)
     cell = place * H + (H - 1)  # in [B, V, H], the newest stretch first
     for hours in HORIZONS_H[:-1]:
         cell -= age_ms < hours * HOUR_MS
-    order = np.argsort(cell, kind="stable")
-    cell, number = cell[order], value[order].astype(np.float64)
-    begins = np.concatenate([[0], np.flatnonzero(cell[1:] != cell[:-1]) + 1])
-    at = cell[begins]
-    grid = np.zeros((5, b * V * H))
-    grid[3], grid[4] = np.inf, -np.inf
-    grid[0, at] = np.append(begins[1:], len(cell)) - begins
-    grid[1, at] = np.add.reduceat(number, begins)
-    grid[2, at] = np.add.reduceat(number * number, begins)
-    grid[3, at] = np.minimum.reduceat(number, begins)
-    grid[4, at] = np.maximum.reduceat(number, begins)
-    by_stretch = grid.reshape(5, b, V, H).transpose(0, 1, 3, 2)  # [5, B, H, V]
-    count, total, square = np.cumsum(by_stretch[:3], axis=2)
-    low = np.minimum.accumulate(by_stretch[3], axis=1)
-    high = np.maximum.accumulate(by_stretch[4], axis=1)
+    number, size = value.astype(np.float64), b * V * H
+    sums = np.empty((3, size))  # of ones, numbers and squares in each stretch
+    for place_in_sums, weights in enumerate((None, number, number * number)):
+        sums[place_in_sums] = np.bincount(cell, weights, size)
+    ends = np.empty((2, size))
+    ends[0], ends[1] = np.inf, -np.inf
+    np.minimum.at(ends[0], cell, number)
+    np.maximum.at(ends[1], cell, number)
+    count, total, square = np.cumsum(sums.reshape(3, b, V, H).transpose(0, 1, 3, 2), axis=2)
+    low, high = ends.reshape(2, b, V, H).transpose(0, 1, 3, 2)  # [B, H, V], the newest stretch first
+    low, high = np.minimum.accumulate(low, axis=1), np.maximum.accumulate(high, axis=1)
     none = count == 0
     mean = total / np.maximum(count, 1)
     low[none] = 0.0
@@ -157,7 +166,7 @@ def _figures(
     spread = np.sqrt(np.maximum(square[:, -1:] / np.maximum(count[:, -1:], 1) - mean[:, -1:] ** 2, 0.0))
     first = np.zeros(b * V)
     first[place[::-1]] = value[::-1]
-    return np.concatenate([count, mean, low, high, spread, first.reshape(b, 1, V)], axis=1, dtype=np.float32)
+    np.concatenate([count, mean, low, high, spread, first.reshape(b, 1, V)], axis=1, out=into, casting="same_kind")
 
 
 def stack(windows: Sequence[PatientWindow]) -> WindowBatch:

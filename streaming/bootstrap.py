@@ -13,7 +13,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from models import artifact, backends
 from models.golden import GoldenMismatch
 from models.predictor import Predictor
-from streaming import alerting, garbage, topics
+from streaming import alerting, garbage, topics, turns
 from streaming.agent import Worker
 from streaming.blobs import open_store
 from streaming.clock import make_clock, wall_ms
@@ -161,6 +161,7 @@ async def _run(worker: Worker, metrics: Metrics, settings: Settings, model_hash:
     port = await health.start(settings.health_port)
     log.info("%s worker starting, model %s, health on port %d", worker.role, model_hash[:12], port)
     garbage.on_our_terms()
+    turns.before_threads()
     try:
         await worker.run()
     finally:

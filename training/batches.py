@@ -3,7 +3,6 @@ that go missing, scans that say nothing. Shapes: B rows, C conditions, S slots, 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -105,15 +104,16 @@ class Batches:
 
     def _vitals(self, network: Network, window: WindowBatch, rows: Rows) -> Tensor:
         """[rows, D] by fits that never saw the rows' patients."""
-        inputs, vitals, odds = _tensors(window), network.vitals, []
+        (bins, summary), vitals, odds = _tensors(window), network.vitals, []
         with torch.no_grad():
-            told = vitals.summarised(*inputs[2:])
+            known = vitals.known(summary)
+            told = vitals.summarised(summary, known)
             if self.learning is not None:
                 unseen = _of_fold(vitals.odds, self.learning.fits, self.learning.fold[rows])
-                odds.append(unseen(*vitals.hand(*inputs[2:]), told))
+                odds.append(unseen(vitals.hand(summary, known), told))
             if self.spoken is not None and vitals.evidence is not None:
                 odds.append(_of_fold(vitals.evidence, self.spoken.vitals, self.spoken.fold[rows])(told))
-        return vitals.encoded(*inputs[:2], told, odds)
+        return vitals.encoded(bins, told, odds)
 
     def _logits(self, network: Network, rows: Rows, unseen: bool) -> Tensor:
         e, spoken = self.examples, self.spoken if unseen else None
@@ -168,15 +168,7 @@ def _of_fold(served: nn.Module, inner: Sequence[nn.Module], fold: Rows) -> Calla
 
 def without_signals(window: WindowBatch, most: float, rng: np.random.Generator) -> WindowBatch:
     """In half of the rows signals are gone, as if never measured: a share of them, up to `most`."""
-    b = len(window.last)
+    b = len(window.summary)
     rate = rng.random((b, 1)) * most * (rng.random((b, 1)) < 0.5)
     keep = (rng.random((b, V)) >= rate).astype(np.float32)
-    return replace(
-        window,
-        values=window.values * keep[:, None],
-        mask=window.mask * keep[:, None],
-        last=window.last * keep,
-        last_age_h=window.last_age_h * keep,
-        last_mask=window.last_mask * keep,
-        figures=window.figures * keep[:, None],
-    )
+    return WindowBatch(window.bins * np.tile(keep, 2)[:, None], window.summary * keep[:, None])

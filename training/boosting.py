@@ -8,7 +8,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor
 
 from models.trees import DEPTH, NEVER, NODES, BoostedTrees
-from training.hand import RARE
+from training.hand import telling
 
 Rows = NDArray[np.int64]
 BAGS = 3
@@ -19,10 +19,10 @@ def fit_trees(
     trees: BoostedTrees, place: int, features: NDArray[np.floating], label: NDArray[np.floating], seeds: Sequence[int]
 ) -> None:
     """The mean log odds of one fit a seed, each with its share of the trees."""
-    common = np.flatnonzero(np.isfinite(features).mean(0) > RARE)
+    common = telling(features)
     for number, seed in enumerate(seeds):
         fitted = HistGradientBoostingClassifier(
-            learning_rate=0.05,
+            learning_rate=0.07,
             max_iter=trees.threshold.shape[1] // BAGS,
             max_depth=DEPTH,
             max_leaf_nodes=None,

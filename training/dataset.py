@@ -13,31 +13,21 @@ from tokenizers import Tokenizer
 from models.conditions import NAMES
 from models.kinds import one_hot
 from models.tokens import SENTENCES, WORDS, tokenize
-from models.window import BINS, MAX_NOTES, SLOTS, WINDOW_FIELDS, F, PatientWindow, V, WindowBatch
+from models.window import BINS, MAX_NOTES, SLOTS, PatientWindow, R, Summarised, V, WindowBatch
 from streaming.clock import HOUR_MS
 from streaming.state import PatientState, apply
 from training.stays import Stay
 
-_NO_WINDOW = PatientWindow(
-    values=np.zeros((BINS, V), np.float32),
-    mask=np.zeros((BINS, V), np.float32),
-    last=np.zeros(V, np.float32),
-    last_age_h=np.zeros(V, np.float32),
-    last_mask=np.zeros(V, np.float32),
-    figures=np.zeros((F, V), np.float32),
-)
+_NO_WINDOW = PatientWindow(np.zeros((BINS, 2 * V), np.float32), np.zeros((R, V), np.float32))
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
+class Examples(Summarised):
     """Everything a batch is cut from. Texts and pictures are held once and pointed to (-1: none)."""
 
     values: NDArray[np.float32]  # [N, T, V]
     mask: NDArray[np.bool_]  # [N, T, V]; one byte each: hundreds of thousands of hours fit into memory
-    last: NDArray[np.float32]  # [N, V]
-    last_age_h: NDArray[np.float32]
-    last_mask: NDArray[np.float32]
-    figures: NDArray[np.float32]  # [N, F, V]
+    summary: NDArray[np.float32]  # [N, R, V]
     present: NDArray[np.float32]  # [N, S]
     age_h: NDArray[np.float32]  # [N, S]
     note_at: NDArray[np.int64]  # [N, MAX_NOTES]
@@ -54,7 +44,8 @@ class Examples:
 
     def window(self, rows: NDArray[np.int64] | slice) -> WindowBatch:
         """The vitals encoder's inputs."""
-        return WindowBatch(*(getattr(self, name)[rows].astype(np.float32, copy=False) for name in WINDOW_FIELDS))
+        bins = np.concatenate([self.values[rows], self.mask[rows]], axis=-1, dtype=np.float32)
+        return WindowBatch(bins, self.summary[rows])
 
     def note_ids(self, tokenizer: Tokenizer) -> NDArray[np.int64]:
         """[texts, 16, 16]"""
@@ -134,9 +125,10 @@ def _row(
         mark(SLOTS.index("scans"), stay.pictures[seen[-1]].time_ms)
     if not present.any():
         return False
-    for name in WINDOW_FIELDS:
-        array = getattr(window or _NO_WINDOW, name)
-        rows[name].append(array.astype(np.bool_) if name == "mask" else array)
+    window = window or _NO_WINDOW
+    rows["values"].append(window.bins[:, :V].copy())  # a view would keep the other half, too
+    rows["mask"].append(window.bins[:, V:] > 0)
+    rows["summary"].append(window.summary)
     rows["present"].append(present)
     rows["age_h"].append(age_h)
     rows["note_at"].append(note_at)

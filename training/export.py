@@ -40,7 +40,7 @@ def export(
     vitals = network.vitals
     given = golden.inputs(network.architecture.width, vitals.mean.numpy(), vitals.std.numpy())
     for part, examples in golden.part_inputs(given, tokenizer).items():
-        contents[f"{part}.onnx"] = _onnx(getattr(network, part), examples)
+        contents[f"{part}.onnx"] = _onnx(network.part(part), examples)
         if part == "vitals":
             contents[artifact.WALKED] = _onnx(walked(vitals), examples)
     body: dict[str, Any] = {

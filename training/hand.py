@@ -11,7 +11,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import QuantileTransformer
 
-from models import trees
+from models.hand import HandFeatures
+from models.knowledge import Knowledge
 from training.dataset import Examples
 
 Array = NDArray[np.floating]
@@ -24,19 +25,24 @@ RARE = 0.01
 
 
 def hand_features(examples: Examples, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """[rows, P * V + N] of `models.trees.PER_SIGNAL` and `models.quotients.QUOTIENTS`, NaN where not known."""
-    parts, hand = [], trees.HandFeatures()
+    """[rows, N] of `models.hand.HandFeatures`, NaN where not known."""
+    parts, known, hand = [], Knowledge(), HandFeatures()
     for first in range(0, len(rows), AT_ONCE):
-        window = examples.window(rows[first : first + AT_ONCE])
-        names = ("last", "last_age_h", "last_mask", "figures")
-        told, known = hand(*(torch.from_numpy(getattr(window, name)) for name in names))
-        parts.append(torch.where(known > 0, told, torch.nan).numpy())
+        summary = torch.from_numpy(examples.summary[rows[first : first + AT_ONCE]])
+        parts.append(hand(summary, known(summary)).numpy())
     return np.concatenate(parts)
+
+
+def telling(features: Array) -> NDArray[np.int64]:
+    """The columns that more rows than a few have and that are not the same everywhere."""
+    common = np.isfinite(features).mean(0) > RARE
+    common[common] = np.nanmin(features[:, common], 0) < np.nanmax(features[:, common], 0)
+    return np.flatnonzero(common)
 
 
 def boosted(features: Array, label: Array, seed: int = 0) -> Scored:
     """Histogram gradient boosting (scikit-learn): small steps, shallow trees, a tenth of the features at a split."""
-    common = np.isfinite(features).mean(0) > RARE
+    common = telling(features)
     fitted = HistGradientBoostingClassifier(
         learning_rate=0.05,
         max_iter=200,
@@ -52,7 +58,7 @@ def boosted(features: Array, label: Array, seed: int = 0) -> Scored:
 
 def additive(features: Array, label: Array, seed: int = 0) -> Scored:
     """Logistic regression on normal scores, their squares and flags of what is missing."""
-    common = np.isfinite(features).mean(0) > RARE
+    common = telling(features)
     scale = QuantileTransformer(n_quantiles=50, output_distribution="normal", subsample=20_000, random_state=seed).fit(
         features[:, common]
     )

@@ -32,7 +32,6 @@ LATE = 2
 """Last snapshots of a stay that are learned from: the one before the last is a second look at the same patient."""
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Weights that the regression may get; the greater part is the trees'."""
-_ASKED_OF = ("last", "last_age_h", "last_mask", "figures")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +92,7 @@ def _unseen(
         mine = np.flatnonzero(fold == number)
         for first in range(0, len(mine), AT_ONCE):
             rows = mine[first : first + AT_ONCE]
-            known = torch.from_numpy(np.isfinite(features[rows]).astype(np.float32))
-            by_trees[rows] = odds.trees(torch.from_numpy(np.nan_to_num(features[rows])), known)[:, place].numpy()
+            by_trees[rows] = odds.trees(torch.from_numpy(features[rows]))[:, place].numpy()
             by_regression[rows] = odds.additive(torch.from_numpy(told[rows]))[:, place].numpy()
     return by_trees, by_regression
 
@@ -115,8 +113,8 @@ def summarised(vitals: VitalsEncoder, examples: Examples, rows: Rows) -> NDArray
     """[rows, INPUTS] of `VitalsEncoder.summarised`."""
     parts = []
     for first in range(0, len(rows), AT_ONCE):
-        window = examples.window(rows[first : first + AT_ONCE])
-        parts.append(vitals.summarised(*(torch.from_numpy(getattr(window, name)) for name in _ASKED_OF)).numpy())
+        summary = torch.from_numpy(examples.summary[rows[first : first + AT_ONCE]])
+        parts.append(vitals.summarised(summary, vitals.known(summary)).numpy())
     return np.concatenate(parts)
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.knowledge import Knowledge
 from models.network import Network
-from models.vitals import KINDS, STEPS, K
-from models.window import H, V
+from models.vitals import FIRST, STEPS, K
+from models.window import V
 from training.dataset import Examples
 
 NEVER = 1e9
@@ -29,15 +30,11 @@ def fit_scales(network: Network, examples: Examples, rows: NDArray[np.int64]) ->
             std[signal] = max(last[known[:, signal], signal].std(), 1e-3)
     low, width = np.full((K, V, STEPS), NEVER, np.float32), np.ones((K, V, STEPS), np.float32)
     rise, start = np.zeros((K, V, STEPS), np.float32), np.zeros((K, V), np.float32)
-    figures = examples.figures[rows]
-    counted = figures[:, :H] > 0
-    for kind, name in enumerate(KINDS):
-        if name in ("last", "age"):
-            told, there = (last if name == "last" else examples.last_age_h[rows]), known
-        else:
-            told, there = figures[:, kind], counted[:, H - 1] if kind >= 4 * H else counted[:, kind % H]
+    summary = examples.summary[rows]
+    there = Knowledge()(torch.from_numpy(summary)).numpy() > 0
+    for kind in range(K):
         for signal in range(V):
-            values = told[there[:, signal], signal]
+            values = summary[there[:, FIRST + kind, signal], FIRST + kind, signal]
             if len(values) < FEWEST:
                 continue
             knots = np.quantile(values, _SHARES).astype(np.float32)

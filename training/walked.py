@@ -21,13 +21,13 @@ class WalkedTrees(nn.Module):
         self.conditions = trees.threshold.shape[0]
         self.attributes = _attributes(trees)
 
-    def forward(self, told: Tensor, known: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         return torch.onnx.ops.symbolic(
             "ai.onnx.ml::TreeEnsembleRegressor",
-            [torch.where(known > 0, told, torch.nan)],
+            [features],
             attrs=self.attributes,
             dtype=torch.float32,
-            shape=(told.shape[0], self.conditions),
+            shape=(features.shape[0], self.conditions),
             version=3,
         )
 

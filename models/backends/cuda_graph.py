@@ -37,7 +37,7 @@ class CudaGraphPredictor(BucketedPredictor):
         self._statics: dict[tuple[str, int], Static] = {}
         with _full_precision():
             for part, examples in golden.part_inputs(artifact.golden(), self.tokenizer).items():
-                program = export_part(getattr(network, part), examples, device=str(device)).module()
+                program = export_part(network.part(part), examples, device=str(device)).module()
                 for bucket in buckets:
                     self._statics[part, bucket] = _static(program, Buffers(examples, bucket, device), capture)
 

@@ -2,16 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from models import inputs
 from models.artifact import Artifact
-from models.backends.masking import masked_rows, to_fused
 from models.predictor import F32, Fused
-from models.window import SLOTS, WindowBatch
+from models.window import MODALITIES, SLOTS, WindowBatch
+
+_OF_MODALITY = np.array([[slot == name for name in MODALITIES] for slot in SLOTS], np.float32)  # [S, M]
 
 
 class BackendUnavailable(Exception):
@@ -28,7 +28,7 @@ class PartsPredictor(ABC):
 
     @abstractmethod
     def run(self, part: str, given: inputs.Inputs) -> F32:
-        """The part's one output, f32 [B, ...], of its inputs."""
+        """The part's one output, f32 [B, ...], of its inputs: `Network.part`."""
 
     def encode_vitals(self, batch: WindowBatch) -> F32:
         return self.run("vitals", inputs.of_vitals(batch))
@@ -40,12 +40,8 @@ class PartsPredictor(ABC):
         return self.run("scans", inputs.of_scans(pixels, kinds))
 
     def fuse(self, tokens: F32, present: F32, age_h: F32) -> Fused:
-        *rows, masked = masked_rows(tokens, present, age_h)
-        return to_fused(self.run("fusion", inputs.of_fusion(*rows)), masked, self._nothing, self._calibration)
-
-    @cached_property
-    def _nothing(self) -> F32:
-        """[C] probabilities of a patient of whom nothing is present, which no token or age can change."""
-        slots = np.zeros((1, len(SLOTS)), np.float32)
-        tokens = np.zeros((1, len(SLOTS), self.card.width), np.float32)
-        return self._calibration.probability(self.run("fusion", inputs.of_fusion(tokens, slots, slots)))[0]
+        logits = self.run("fusion", inputs.of_fusion(tokens, present, age_h))  # [B, 1 + M, C]
+        probability, low, high = self._calibration.with_interval(logits)
+        there = present @ _OF_MODALITY > 0  # [B, M]
+        contribution = (probability[:, :1] - probability[:, 1:]).transpose(0, 2, 1) * there[:, None]
+        return Fused(probability[:, 0], low, high, contribution)

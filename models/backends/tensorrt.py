@@ -87,7 +87,7 @@ def build(
                 continue
             report(f"{part}, {bucket} rows: building")
             timings = cache / "timings.bin"
-            write(path, compiled(torch_tensorrt, getattr(network, part), examples, bucket, device, timings))
+            write(path, compiled(torch_tensorrt, network.part(part), examples, bucket, device, timings))
 
 
 def compiled(

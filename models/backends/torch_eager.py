@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from models.artifact import Artifact
+from models.artifact import PARTS, Artifact
 from models.backends.parts import PartsPredictor
 from models.inputs import Inputs, contiguous
 from models.predictor import F32
@@ -16,9 +16,9 @@ class TorchPredictor(PartsPredictor):
 
     def __init__(self, artifact: Artifact, precision: str = "fp32", cache: Path | None = None) -> None:
         super().__init__(artifact)
-        self._network = build_network(artifact)
+        network = build_network(artifact)
+        self._parts = {part: network.part(part).eval() for part in PARTS}
 
     def run(self, part: str, inputs: Inputs) -> F32:
         with torch.inference_mode():
-            module = getattr(self._network, part)
-            return module(*(torch.from_numpy(array) for array in contiguous(inputs).values())).numpy()
+            return self._parts[part](*(torch.from_numpy(array) for array in contiguous(inputs).values())).numpy()

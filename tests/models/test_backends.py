@@ -129,7 +129,7 @@ def _in_precision(found, precision):
     class Layers(TorchPredictor):
         def __init__(self):
             super().__init__(found)
-            self._network = program.in_precision(self._network, precision)
+            self._parts = {part: program.in_precision(module, precision) for part, module in self._parts.items()}
 
     return Layers()
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from models import artifact, golden
-from models.fusion import FUSIONS, make_fusion
+from models.fusion import FUSIONS, EachLeftOut, make_fusion
 from models.network import Network
 from models.program import build_network, export_part
 from tests.conftest import ROOT, absent
@@ -49,14 +49,15 @@ def network(found):
 def _part(name, network, examples):
     part, _, kind = name.partition(":")
     if not kind:
-        return getattr(network, part), examples[part]
+        return network.part(part), examples[part]
     if kind == "linear":
         built = Network(replace(network.architecture, linear=("critical-course", "lung-nodule"))).eval()
         for name, buffer in built.named_buffers():
             if "evidence.weight" in name:
                 buffer.normal_(0, 0.01)
-        return getattr(built, part), examples[part]
-    return make_fusion(kind, len(network.architecture.conditions), network.architecture.width).eval(), examples[part]
+        return built.part(part), examples[part]
+    fusion = make_fusion(kind, len(network.architecture.conditions), network.architecture.width)
+    return EachLeftOut(fusion).eval(), examples[part]
 
 
 def _operators(program):

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from models.fusion import FUSIONS, make_fusion
+from models.fusion import FUSIONS, EachLeftOut, make_fusion
 from models.layers import ODDS
 from models.picture import to_square
-from models.window import SLOTS
+from models.window import MODALITIES, SLOTS
 
 
 @pytest.mark.parametrize("kind", FUSIONS)
@@ -71,3 +71,18 @@ def test_what_documents_say_is_added_as_far_as_trusted_the_mean_of_those_present
     torch.testing.assert_close(nothing, fusion.prior.expand(4, 3))
     old = fusion(tokens, present, age_h + 48)
     assert (old[:, 2] - fusion.prior[2]).abs().lt((logits[:, 2] - fusion.prior[2]).abs()).all()
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_each_modality_is_left_out_in_turn(kind):
+    torch.manual_seed(0)
+    fusion = make_fusion(kind, 3, 32, boosted=[0]).eval()
+    torch.nn.init.normal_(fusion.head[-1].weight)
+    tokens, present = torch.randn(4, len(SLOTS), 32), torch.ones(4, len(SLOTS))
+    present[0, 1:] = 0
+    age_h = torch.rand(4, len(SLOTS)) * 48
+    told = EachLeftOut(fusion)(tokens, present, age_h)
+    torch.testing.assert_close(told[:, 0], fusion(tokens, present, age_h))
+    for place, name in enumerate(MODALITIES, 1):
+        rest = present * torch.tensor([slot != name for slot in SLOTS])
+        torch.testing.assert_close(told[:, place], fusion(tokens, rest, age_h))

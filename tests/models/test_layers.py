@@ -5,7 +5,8 @@ import torch
 
 from models.layers import MASKED, Block, SelfAttention, together
 from models.network import Architecture, Network
-from models.window import BINS, F, V
+from models.vitals import CLIP
+from models.window import BINS, R, V
 
 
 def _random(module):
@@ -18,16 +19,16 @@ def _random(module):
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_first_token_gathers_what_it_does_among_all(masked):
     attention = _random(SelfAttention(16, 4))
-    x_BND, bias_BN = torch.randn(3, 7, 16), None
+    x_BND, mask_B1N = torch.randn(3, 7, 16), None
     if masked:
-        bias_BN = torch.zeros(3, 7)
-        bias_BN[0, 2:] = bias_BN[1, 1:5] = MASKED
-    torch.testing.assert_close(attention.first(x_BND, bias_BN), attention(x_BND, bias_BN)[:, :1])
+        mask_B1N = torch.zeros(3, 1, 7)
+        mask_B1N[0, :, 2:] = mask_B1N[1, :, 1:5] = MASKED
+    torch.testing.assert_close(attention.of_one(x_BND[:, 0], x_BND, mask_B1N), attention(x_BND, mask_B1N)[:, 0])
 
 
 def test_a_block_carries_the_first_token_on_alone():
     block, x_BND = _random(Block(16, 4, 0.1)), torch.randn(3, 7, 16)
-    torch.testing.assert_close(block.first(x_BND), block(x_BND)[:, :1])
+    torch.testing.assert_close(block.of_one(x_BND[:, 0], x_BND), block(x_BND)[:, 0])
 
 
 def test_maps_together_give_what_each_gives():
@@ -43,10 +44,22 @@ def test_a_served_token_is_the_learned_one():
     vitals = network.vitals
     for buffer in (vitals.odds.weight, vitals.odds.trees.leaf, vitals.evidence.weight):
         buffer.normal_(0, 0.1)
-    known = torch.rand(4, V).round()
-    told = (torch.randn(4, V) * known, torch.rand(4, V) * known, known, torch.rand(4, F, V) * known.unsqueeze(1))
-    mask = torch.rand(4, BINS, V).round()
-    summarised = vitals.summarised(*told)
-    odds = [vitals.odds(*vitals.hand(*told), summarised), vitals.evidence(summarised)]
-    values = torch.randn(4, BINS, V) * mask
-    torch.testing.assert_close(vitals(values, mask, *told), vitals.encoded(values, mask, summarised, odds))
+    summary = torch.rand(4, R, V) * torch.rand(4, 1, V).round()
+    bins = torch.cat([torch.randn(4, BINS, V), torch.ones(4, BINS, V)], -1) * torch.rand(4, BINS, V).round().tile(2)
+    known = vitals.known(summary)
+    summarised = vitals.summarised(summary, known)
+    odds = [vitals.odds(vitals.hand(summary, known), summarised), vitals.evidence(summarised)]
+    torch.testing.assert_close(vitals(bins, summary), vitals.encoded(bins, summarised, odds))
+
+
+def test_a_value_that_is_missing_says_nothing_wherever_the_mean_lies():
+    vitals = _random(Network(Architecture(width=16)).vitals)
+    vitals.mean.normal_(0, 30)
+    bins = torch.cat([torch.randn(4, BINS, V) * 20, torch.ones(4, BINS, V)], -1) * torch.rand(4, BINS, V).round().tile(
+        2
+    )
+    values, mask = bins.chunk(2, -1)
+    scaled = torch.clamp((values - vitals.mean) / vitals.std, -CLIP, CLIP) * mask
+    torch.testing.assert_close(
+        vitals._steps(bins), vitals.step(torch.cat([scaled, mask], -1)) + vitals.position, atol=1e-4, rtol=1e-4
+    )

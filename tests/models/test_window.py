@@ -34,8 +34,7 @@ def test_window_equals_a_slow_reading_of_its_definition(rows):
         step = BINS - 1 - (ANCHOR - t) // BIN_MS
         if not static and step >= 0:
             values[step, s], mask[step, s] = v, 1
-    np.testing.assert_array_equal(window.values, values)
-    np.testing.assert_array_equal(window.mask, mask)
+    np.testing.assert_array_equal(window.bins, np.concatenate([values, mask], 1))
     np.testing.assert_array_equal(window.last, last)
     np.testing.assert_array_equal(window.last_mask, seen)
 
@@ -50,7 +49,7 @@ def test_the_window_never_sees_the_future(rows):
 
 def test_the_anchor_itself_is_in_the_last_step():
     window = build_window(np.array([ANCHOR]), np.array([0]), np.array([80], np.float32), ANCHOR)
-    assert window.values[-1, 0] == 80
+    assert window.bins[-1, 0] == 80 and window.bins[-1, V] == 1
     assert window.last_age_h[0] == 0
 
 

@@ -64,14 +64,14 @@ def load():
 def modules(found, network):
     """Each part, and fusion once more by each other kind, with untrained weights."""
     from models.artifact import PARTS
-    from models.fusion import FUSIONS, make_fusion
+    from models.fusion import FUSIONS, EachLeftOut, make_fusion
 
     architecture = network.architecture
-    named = {part: getattr(network, part) for part in PARTS}
+    named = {part: network.part(part) for part in PARTS}
     for kind in FUSIONS:
         if kind != architecture.fusion:
             fusion = make_fusion(kind, len(architecture.conditions), architecture.width)
-            named[f"fusion:{kind}"] = fusion.eval()
+            named[f"fusion:{kind}"] = EachLeftOut(fusion).eval()
     return named
 
 

@@ -1,6 +1,7 @@
 """Work on the event loop lets others in."""
 
 import asyncio
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -32,3 +33,12 @@ def test_others_get_a_turn_each_time_the_loop_was_held_long_enough(monkeypatch, 
         return seen
 
     assert asyncio.run(work()) == seen_by_others
+
+
+def test_a_thread_gives_way_sooner_than_a_step_may_hold_the_loop():
+    usual = sys.getswitchinterval()
+    try:
+        turns.before_threads()
+        assert sys.getswitchinterval() < turns.HOLD_S < usual
+    finally:
+        sys.setswitchinterval(usual)

@@ -24,7 +24,7 @@ def test_no_feature_sees_the_future():
         note_event("s", 0, EPOCH_MS + 8 * HOUR_MS, "died"),
     ]
     with_future, without = build([_stay(past + future)], CONDITIONS), build([_stay(past)], CONDITIONS)
-    for name in ("values", "mask", "last", "last_age_h", "last_mask", "present", "age_h"):
+    for name in ("values", "mask", "summary", "present", "age_h"):
         np.testing.assert_array_equal(getattr(with_future, name), getattr(without, name))
     assert with_future.texts == []
 

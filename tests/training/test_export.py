@@ -14,11 +14,9 @@ from models import artifact, backends, golden
 from models.network import Architecture, Network
 from models.program import build_network
 from models.trees import NEVER
-from models.window import F, V
+from models.window import BINS, R, V
 from training.export import _onnx, renew
 from training.walked import walked
-
-_SHAPES = {"values": (24, V), "mask": (24, V), "last": (V,), "last_age_h": (V,), "last_mask": (V,), "figures": (F, V)}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +45,7 @@ def test_parts_export_to_the_same_bytes_each_time_and_name_nothing_of_this_machi
     network = build_network(found)
     examples = golden.part_inputs(found.golden(), Tokenizer.from_str(found.contents["tokenizer.json"].decode()))
     for part in ("vitals", "fusion"):
-        assert _onnx(getattr(network, part), examples[part]) == found.contents[f"{part}.onnx"]
+        assert _onnx(network.part(part), examples[part]) == found.contents[f"{part}.onnx"]
     for part in artifact.PARTS:
         data = found.contents[f"{part}.onnx"]
         assert b"/" + b"site-packages" not in data and b".py" not in data
@@ -73,11 +71,12 @@ def test_walked_trees_answer_as_the_tensors_do_whatever_is_missing():
     trees.leaf.normal_()
     trees.start.copy_(torch.tensor([-1.0, 2.0]))
     rng = np.random.default_rng(0)
-    known = rng.integers(0, 2, (70, V)).astype(np.float32)
-    given = {name: rng.normal(1, 2, (70, *shape)).astype(np.float32) for name, shape in _SHAPES.items()}
-    given |= {"last_mask": known, "last": given["last"] * known, "last_age_h": np.abs(given["last_age_h"]) * known}
-    given["mask"] = rng.integers(0, 2, given["mask"].shape).astype(np.float32)
-    given["figures"] = np.round(np.abs(given["figures"])) * known[:, None]
+    known = rng.integers(0, 2, (70, 1, V))
+    given = {
+        "bins": np.tile(known, 2) * np.concatenate([rng.normal(1, 2, (70, BINS, V)), np.ones((70, BINS, V))], -1),
+        "summary": np.abs(np.round(rng.normal(1, 2, (70, R, V)))) * known,
+    }
+    given = {name: array.astype(np.float32) for name, array in given.items()}
     data = _onnx(walked(vitals), given)
     assert [node.domain for node in onnx.load_from_string(data).graph.node].count("ai.onnx.ml") == 1
     told = onnxruntime.InferenceSession(data).run(None, given)[0]

@@ -66,7 +66,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(examples, sides, tmp_path):
 
 def test_nothing_of_other_rows_is_looked_at(examples, sides):
     spoilt = build(stays())
-    for name in ("values", "last", "figures", "labels"):
+    for name in ("values", "summary", "labels"):
         getattr(spoilt, name)[sides[2]] = np.nan
     one, other = (train(found, *sides[:2], QUICK, _quiet) for found in (examples, spoilt))
     for tensor, same in zip(one.network.state_dict().values(), other.network.state_dict().values(), strict=True):
@@ -86,17 +86,17 @@ def test_signals_taken_away_look_as_if_never_measured(examples):
     gone = (window.last_mask > 0) & (left.last_mask == 0)
     assert gone.any()
     assert not left.figures.transpose(0, 2, 1)[gone].any()
-    assert not left.mask.transpose(0, 2, 1)[gone].any()
+    assert not left.bins[:, :, V:].transpose(0, 2, 1)[gone].any()
 
 
 def test_scores_of_training_patients_have_mean_nought_and_keep_order(examples, sides):
     trained = train(examples, *sides[:2], Recipe("one", epochs=1, bootstraps=1, width=16), _quiet)
     scores = trained.network.vitals.scores
-    figures = torch.zeros(5, K, V)
+    figures, known = torch.zeros(5, K, V), torch.zeros(5, K, V)
     figures[:, -2, 0] = torch.tensor([40.0, 78.0, 85.0, 118.0, 200.0])
-    known = torch.zeros(5, K, V)
     known[:, -2, 0] = 1
-    found = scores(figures, known)[:, -2, 0]
+    figures, known = figures.flatten(1), known.flatten(1)
+    found = scores(figures, known).view(5, K, V)[:, -2, 0]
     assert (torch.diff(found) >= 0).all()
     assert found[0] < -1 < 1 < found[-1]
     assert not scores(figures, torch.zeros_like(known)).any()

@@ -32,10 +32,6 @@ def few(monkeypatch):
     monkeypatch.setattr(odds, "FEWEST", 10)
 
 
-def _tensors(features):
-    return torch.from_numpy(np.nan_to_num(features)), torch.from_numpy(np.isfinite(features).astype(np.float32))
-
-
 def test_compiled_trees_answer_as_scikit_learns_do():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(600, 9)).astype(np.float32)
@@ -47,7 +43,7 @@ def test_compiled_trees_answer_as_scikit_learns_do():
     fitted.fit(features[:, common], label)
     trees = BoostedTrees(2, 20)
     compile_trees(fitted, common, trees, 1)
-    told = trees(*_tensors(features)).numpy()
+    told = trees(torch.from_numpy(features)).numpy()
     assert not told[:, 0].any()
     np.testing.assert_allclose(
         1 / (1 + np.exp(-told[:, 1])), fitted.predict_proba(features[:, common])[:, 1], atol=1e-5
@@ -61,7 +57,9 @@ def _network(examples):
 
 
 def _asked(network, examples, rows):
-    return *_tensors(hand_features(examples, rows)), torch.from_numpy(summarised(network.vitals, examples, rows))
+    return tuple(
+        torch.from_numpy(told) for told in (hand_features(examples, rows), summarised(network.vitals, examples, rows))
+    )
 
 
 def test_log_odds_are_the_mean_of_the_trees_and_scikit_learns_regression(examples):
@@ -70,8 +68,8 @@ def test_log_odds_are_the_mean_of_the_trees_and_scikit_learns_regression(example
     held = Odds(2, 15, INPUTS)
     held.trees.start[1] = 0.5
     fitted = fit_additive(held, 1, summarised(network.vitals, examples, rows), label)
-    told_trees, known, told = _asked(network, examples, rows)
-    answer = held(told_trees, known, told).numpy()
+    features, told = _asked(network, examples, rows)
+    answer = held(features, told).numpy()
     assert not answer[:, 0].any()
     np.testing.assert_allclose(answer[:, 1], (0.5 + fitted.decision_function(told.numpy())) / 2, atol=1e-5)
 
@@ -92,7 +90,7 @@ def test_a_fitted_share_is_the_one_that_is_served(examples, few, monkeypatch):
     told = fit_odds(network.vitals, CONDITIONS, examples, rows, 0, lambda line: None)
     held, asked = network.vitals.odds, _asked(network, examples, rows)
     for one in (held, *told.fits):
-        torch.testing.assert_close(one(*asked), 0.8 * one.trees(*asked[:2]) + 0.2 * one.additive(asked[2]))
+        torch.testing.assert_close(one(*asked), 0.8 * one.trees(asked[0]) + 0.2 * one.additive(asked[1]))
 
 
 def test_a_patient_who_is_judged_is_told_of_by_the_fit_that_never_saw_it(examples):
