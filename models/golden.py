@@ -36,7 +36,7 @@ class Tolerance:
 TOLERANCES = {
     "fp32": Tolerance(1e-4, 1e-4),
     "fp16": Tolerance(4e-3, 1e-3),
-    "bf16": Tolerance(2.5e-2, 2.5e-3),
+    "bf16": Tolerance(4e-2, 2.5e-3),
 }
 """A probability off by 0.001 changes the last of the three digits that people see. An artifact whose heads are steep is
 refused in bf16; the shipped one passes (`tests/models/test_backends.py`)."""
