@@ -23,43 +23,48 @@ LEAST = 1e-12
 class Calibration:
     """scale, shift: [K, C]; row 0 is the fit to all validation patients, the others to bootstrap samples.
 
-    The interval's half width, in log odds, of a logit x is the root of (a x + b) x + c, of `_width` (a, b, c), [C] each.
+    As the logistic function is a tanh, everything is kept for half the log odds: `_half` is the fit's scale and shift, and
+    the interval's half width of a logit x is the root of (a x + b) x + c, of `_width` (a, b, c); [C] each.
     """
 
     scale: F64
     shift: F64
+    _half: tuple[F32, F32] = field(init=False, repr=False, compare=False)
     _width: tuple[F64, F64, F64] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_half", tuple((x[0] / 2).astype(np.float32) for x in (self.scale, self.shift)))
         scale, shift = self.scale[1:] - self.scale[1:].mean(0), self.shift[1:] - self.shift[1:].mean(0)
-        spreads = SPREADS**2 / max(len(scale) - 1, 1)
+        spreads = (SPREADS / 2) ** 2 / max(len(scale) - 1, 1)
         squares = [(one * other).sum(0) * spreads for one, other in ((scale, scale), (scale, shift), (shift, shift))]
         object.__setattr__(self, "_width", (squares[0], 2 * squares[1], squares[2] + LEAST))
 
     def probability(self, logits: NDArray[np.floating]) -> F32:
         """[..., C]"""
-        odds = logits * self.scale[0] + self.shift[0]
-        return _sigmoid(odds).astype(np.float32)
+        scale, shift = self._half
+        half_odds = logits.astype(np.float32) * scale
+        half_odds += shift
+        return _logistic(half_odds)
 
-    def with_interval(self, logits: NDArray[np.floating]) -> tuple[F32, F32, F32]:
+    def with_interval(self, logits: F32) -> tuple[F32, F32, F32]:
         """Of logits [B, X, C] all probabilities, and of the first of X the interval's lower and upper end, [B, C] each."""
-        a, b, c = self._width
+        (scale, shift), (a, b, c) = self._half, self._width
         rows, each, conditions = logits.shape
-        odds = np.empty((rows, each + 2, conditions))
-        np.multiply(logits, self.scale[0], out=odds[:, 2:])
-        odds[:, 2:] += self.shift[0]
-        first = logits[:, 0]
-        half = np.sqrt((a * first + b) * first + c)
-        np.subtract(odds[:, 2], half, out=odds[:, 0])
-        np.add(odds[:, 2], half, out=odds[:, 1])
-        told = _sigmoid(odds).astype(np.float32)
-        return told[:, 2:], told[:, 0], told[:, 1]
+        told = np.empty((rows, each + 2, conditions), np.float32)
+        half_odds = told[:, 2:]
+        np.multiply(logits, scale, out=half_odds)
+        half_odds += shift
+        first, middle = logits[:, 0], told[:, 2]
+        width = np.sqrt((a * first + b) * first + c)
+        np.subtract(middle, width, out=told[:, 0], casting="same_kind")
+        np.add(middle, width, out=told[:, 1], casting="same_kind")
+        _logistic(told)
+        return half_odds, told[:, 0], told[:, 1]
 
 
-def _sigmoid(odds: F64) -> F64:
-    """In place: on a few numbers every array made costs more than its arithmetic."""
-    odds *= 0.5
-    np.tanh(odds, out=odds)
-    odds += 1.0
-    odds *= 0.5
-    return odds
+def _logistic(half_odds: F32) -> F32:
+    """In place: of a few numbers every array made costs more than its arithmetic."""
+    np.tanh(half_odds, out=half_odds)
+    half_odds *= 0.5
+    half_odds += 0.5
+    return half_odds

@@ -17,7 +17,7 @@ def _calibration(rng, count):
 def test_the_interval_holds_95_percent_of_the_calibrators():
     rng = np.random.default_rng(0)
     calibration = _calibration(rng, 4001)
-    logits = rng.normal(0, 2, (7, 2))
+    logits = rng.normal(0, 2, (7, 2)).astype(np.float32)
     _, low, high = calibration.with_interval(logits[:, None])
     told = 1 / (1 + np.exp(-_spread(calibration, logits)))
     np.testing.assert_allclose(((told >= low) & (told <= high)).mean(0), 0.95, atol=0.015)
@@ -25,7 +25,7 @@ def test_the_interval_holds_95_percent_of_the_calibrators():
 
 def test_the_interval_is_around_the_first_probability_and_none_where_all_calibrators_agree():
     rng = np.random.default_rng(1)
-    logits = rng.normal(0, 5, (20, 3, 2))
+    logits = rng.normal(0, 5, (20, 3, 2)).astype(np.float32)
     calibration = _calibration(rng, 51)
     told, low, high = calibration.with_interval(logits)
     np.testing.assert_array_equal(told, calibration.probability(logits))
