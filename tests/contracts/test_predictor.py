@@ -1,4 +1,4 @@
-"""What every predictor backend must hold. Those that need a GPU refuse without one; CUDA graphs run uncaptured here."""
+"""What every predictor backend must hold. Those that need other hardware refuse; CUDA graphs run uncaptured here."""
 
 from dataclasses import fields
 
@@ -10,7 +10,8 @@ from models.window import MODALITIES, SLOTS, WindowBatch
 from tests.conftest import absent
 
 UNCAPTURED = "cuda_graph on a CPU"
-NEEDS_GPU = ("cuda_graph", "tensorrt", "tensorrt-bf16")
+OF_SOME_MACHINES = ("cuda_graph", "tensorrt", "tensorrt-bf16", "openvino-bf16")
+"""They need a GPU, or a CPU that multiplies in bf16."""
 
 
 def _uncaptured(found):
@@ -46,7 +47,7 @@ def backend(name, found):
             pytest.skip(f"{name} may not serve this artifact: {error}")
         raise
     except backends.BackendUnavailable as error:
-        if name in NEEDS_GPU:
+        if name in OF_SOME_MACHINES:
             pytest.skip(str(error))
         return absent(str(error))
 
