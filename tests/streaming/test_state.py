@@ -136,5 +136,5 @@ def test_history_is_bounded_by_what_the_model_sees():
 def test_a_late_value_joins_history_in_its_place():
     state = _run([vitals(at_ms=NOON, id="a"), vitals(at_ms=NOON - 5 * HOUR, value=120, id="b")])
     window = state.observations.window()
-    assert window.values[-3, 0] == 120  # five hours back, in bins of two
+    assert window.bins[-3, 0] == 120  # five hours back, in bins of two
     assert window.last[0] == 80
