@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers import MASKED, ODDS, Block
-from models.window import MODALITIES, SLOTS
+from models.window import MODALITIES, OF_MODALITY, SLOTS
 
 FUSIONS = ("splicing", "additive", "multiplicative", "self")
 
@@ -42,8 +42,7 @@ class Fusion(nn.Module):
         self.absent = nn.Parameter(torch.randn(len(SLOTS), width) * 0.02)
         self.slot = nn.Parameter(torch.randn(len(SLOTS), width) * 0.02)
         self.rate = nn.Parameter(torch.full((len(MODALITIES),), -5.0))
-        of_slot = torch.tensor([MODALITIES.index(name) for name in SLOTS])
-        self.register_buffer("of_slot", nn.functional.one_hot(of_slot, len(MODALITIES)).float(), persistent=False)
+        self.register_buffer("of_slot", torch.from_numpy(OF_MODALITY.copy()), persistent=False)
         self.register_buffer("own", torch.eye(len(SLOTS)), persistent=False)
         self.age = nn.Linear(1, width)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, conditions))

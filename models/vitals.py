@@ -1,4 +1,4 @@
-"""The vitals encoder: one token of the summary's figures, which asks a transformer's two-hour bins and carries the answer.
+"""The vitals encoder: a token of the summary, which asks two-hour bins by attention and carries the answer.
 
 Every figure becomes a normal score by a piecewise linear map between quantiles of the training patients (a quantile
 embedding after Gorishniy et al. 2022, "On embeddings for numerical features in tabular deep learning", reduced to one

@@ -33,12 +33,15 @@ H = len(HORIZONS_H)
 ROWS = ("measured", *FIGURES, "last", "age")
 """Of the summary: whether each signal was ever measured, its figures, its newest value, and that one's age in hours."""
 R = len(ROWS)
+_LAST, _AGE = ROWS.index("last"), ROWS.index("age")
 
 MODALITIES = ("vitals", "notes", "scans")
 MAX_NOTES = 3
 MAX_SERIES = 3
 SLOTS = ("vitals", *("notes",) * MAX_NOTES, *("scans",) * MAX_SERIES)
 """Tokens of the fusion, newest first within a modality; a scan slot is one series."""
+OF_MODALITY = np.array([[slot == name for name in MODALITIES] for slot in SLOTS], np.float32)
+"""[S, M]: which modality each slot is of."""
 
 _STATIC = np.array([signal.kind == "static" for signal in SIGNALS])
 _TIMELESS = _STATIC & (np.arange(V) != by_name["unit"])
@@ -53,11 +56,11 @@ class Summarised:
 
     @property
     def last(self) -> NDArray[np.float32]:
-        return self.summary[..., R - 2, :]
+        return self.summary[..., _LAST, :]
 
     @property
     def last_age_h(self) -> NDArray[np.float32]:
-        return self.summary[..., R - 1, :]
+        return self.summary[..., _AGE, :]
 
     @property
     def last_mask(self) -> NDArray[np.float32]:
@@ -115,21 +118,21 @@ def build_windows(
     """
     b = len(anchor_ms)
     bins, summary = np.zeros((b, BINS, 2 * V), np.float32), np.zeros((b, R, V), np.float32)
-    into_bins, into_summary = bins.reshape(-1), summary.reshape(-1)
+    window, into_bins, into_summary = WindowBatch(bins, summary), bins.reshape(-1), summary.reshape(-1)
     age_ms = anchor_ms[row] - time_ms
     static = _STATIC[signal]
     age_ms, row, signal, value, static = _where((age_ms >= 0) | static, age_ms, row, signal, value, static)
     place = row * (R * V) + signal  # of repeated places NumPy keeps the last assignment
     into_summary[place] = 1.0
-    into_summary[place + (R - 2) * V] = value
-    into_summary[place + (R - 1) * V] = np.maximum(age_ms, 0) / HOUR_MS
-    summary[:, R - 1, _TIMELESS] = 0.0
+    into_summary[place + _LAST * V] = value
+    into_summary[place + _AGE * V] = np.maximum(age_ms, 0) / HOUR_MS
+    window.last_age_h[:, _TIMELESS] = 0.0
     age_ms, row, signal, value = _where((age_ms < HOURS * HOUR_MS) & ~static, age_ms, row, signal, value)
     cell = (row * BINS + (BINS - 1 - age_ms // BIN_MS)) * (2 * V) + signal
     into_bins[cell] = value
     into_bins[cell + V] = 1.0
-    _figures(age_ms, row * V + signal, value, summary[:, 1 : 1 + F])
-    return WindowBatch(bins, summary)
+    _figures(age_ms, row * V + signal, value, window.figures)
+    return window
 
 
 def _where(chosen: NDArray[np.bool_], *arrays: NDArray[Any]) -> Sequence[NDArray[Any]]:

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.signals import by_name
-from models.window import MODALITIES, SLOTS
+from models.window import OF_MODALITY
 from training.dataset import Examples
 from training.metrics import tasks
 
 _ROWS = ("label", "fold", "group", "stay", "site", "age", "male", "present")
-_OF_MODALITY = np.array([[slot == name for name in MODALITIES] for slot in SLOTS], np.float32)  # [S, M]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def collect(
             site=examples.site[take],
             age=np.where(known[:, age], examples.last[take, age], np.nan).astype(np.float32),
             male=np.where(known[:, male], examples.last[take, male], np.nan).astype(np.float32),
-            present=examples.present[take] @ _OF_MODALITY > 0,
+            present=examples.present[take] @ OF_MODALITY > 0,
             probability={who: told.astype(np.float32) for who, told in speaks.items() if not np.isnan(told).any()},
         )
 

@@ -3,15 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from models import inputs
 from models.artifact import Artifact
 from models.predictor import F32, Fused
-from models.window import MODALITIES, SLOTS, WindowBatch
-
-_OF_MODALITY = np.array([[slot == name for name in MODALITIES] for slot in SLOTS], np.float32)  # [S, M]
+from models.window import OF_MODALITY, WindowBatch
 
 
 class BackendUnavailable(Exception):
@@ -42,6 +39,6 @@ class PartsPredictor(ABC):
     def fuse(self, tokens: F32, present: F32, age_h: F32) -> Fused:
         logits = self.run("fusion", inputs.of_fusion(tokens, present, age_h))  # [B, 1 + M, C]
         probability, low, high = self._calibration.with_interval(logits)
-        there = present @ _OF_MODALITY > 0  # [B, M]
+        there = present @ OF_MODALITY > 0  # [B, M]
         contribution = (probability[:, :1] - probability[:, 1:]).transpose(0, 2, 1) * there[:, None]
         return Fused(probability[:, 0], low, high, contribution)

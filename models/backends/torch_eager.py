@@ -17,7 +17,7 @@ class TorchPredictor(PartsPredictor):
     def __init__(self, artifact: Artifact, precision: str = "fp32", cache: Path | None = None) -> None:
         super().__init__(artifact)
         network = build_network(artifact)
-        self._parts = {part: network.part(part).eval() for part in PARTS}
+        self._parts = {part: network.part(part) for part in PARTS}
 
     def run(self, part: str, inputs: Inputs) -> F32:
         with torch.inference_mode():

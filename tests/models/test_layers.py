@@ -16,6 +16,11 @@ def _random(module):
     return module.eval()
 
 
+def _bins(spread):
+    measured = torch.rand(4, BINS, V).round()
+    return torch.cat([torch.randn(4, BINS, V) * spread * measured, measured], -1)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_first_token_gathers_what_it_does_among_all(masked):
     attention = _random(SelfAttention(16, 4))
@@ -45,7 +50,7 @@ def test_a_served_token_is_the_learned_one():
     for buffer in (vitals.odds.weight, vitals.odds.trees.leaf, vitals.evidence.weight):
         buffer.normal_(0, 0.1)
     summary = torch.rand(4, R, V) * torch.rand(4, 1, V).round()
-    bins = torch.cat([torch.randn(4, BINS, V), torch.ones(4, BINS, V)], -1) * torch.rand(4, BINS, V).round().tile(2)
+    bins = _bins(1)
     known = vitals.known(summary)
     summarised = vitals.summarised(summary, known)
     odds = [vitals.odds(vitals.hand(summary, known), summarised), vitals.evidence(summarised)]
@@ -55,9 +60,7 @@ def test_a_served_token_is_the_learned_one():
 def test_a_value_that_is_missing_says_nothing_wherever_the_mean_lies():
     vitals = _random(Network(Architecture(width=16)).vitals)
     vitals.mean.normal_(0, 30)
-    bins = torch.cat([torch.randn(4, BINS, V) * 20, torch.ones(4, BINS, V)], -1) * torch.rand(4, BINS, V).round().tile(
-        2
-    )
+    bins = _bins(20)
     values, mask = bins.chunk(2, -1)
     scaled = torch.clamp((values - vitals.mean) / vitals.std, -CLIP, CLIP) * mask
     torch.testing.assert_close(
