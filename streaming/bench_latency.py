@@ -47,8 +47,8 @@ _STRIDE = 7919
 def measure(
     settings: Settings, rates: Sequence[int], seconds: int, rounds: int, report: Callable[[str], None]
 ) -> dict[str, Any]:
-    """`runs` (each round's p50 and p99 in ms, the system's own processor time an event, and the longest that Wardwatch's
-    event loop was late, by its own ticker) and `ratios` by rate: medians of Wardwatch over a comparator's.
+    """`runs` (each round's p50 and p99 in ms, the system's own processor time an event, and the longest turn
+    of Wardwatch's event loop) and `ratios` by rate: medians of Wardwatch over a comparator's.
 
     Raises:
         Fatal: a system under test ended or did not answer every event.
@@ -76,8 +76,8 @@ def measure(
                     run["cpu_ms_per_event"] = spent_ms
                     said = f"{rate}/s  {name:<11} p50 {p50:6.2f} ms  p99 {p99:7.2f} ms  {spent_ms:.2f} ms CPU an event"
                     if name == "wardwatch":
-                        run["loop_lag_ms_max"] = _loop_lag_ms(health_port)
-                        said += f"  loop late by {run['loop_lag_ms_max']:.1f} ms at most"
+                        run["loop_held_ms_max"] = _loop_held_ms(health_port)
+                        said += f"  loop held {run['loop_held_ms_max']:.1f} ms at most"
                     runs.append(run)
                     report(said)
     finally:
@@ -91,12 +91,11 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _loop_lag_ms(port: int) -> float:
-    """The worker's own word: the longest its event loop was late in the last ten seconds, scheduling by the system
-    included."""
+def _loop_held_ms(port: int) -> float:
+    """The worker's own word: the longest turn of its event loop in the last ten seconds (`watched_loop.py`)."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         told = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#"))
-    return float(told["wardwatch_loop_lag_seconds_max"]) * 1e3
+    return float(told["wardwatch_loop_held_seconds_max"]) * 1e3
 
 
 def worker_environment(prefix: str, score: str) -> dict[str, str]:

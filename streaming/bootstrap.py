@@ -13,7 +13,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from models import artifact, backends
 from models.golden import GoldenMismatch
 from models.predictor import Predictor
-from streaming import alerting, garbage, topics, turns
+from streaming import alerting, garbage, topics, turns, watched_loop
 from streaming.agent import Worker
 from streaming.blobs import open_store
 from streaming.clock import make_clock, wall_ms
@@ -218,7 +218,7 @@ class _JsonFormatter(logging.Formatter):
 def run(role: str, settings: Settings) -> None:
     """One worker process of a role."""
     configure_logging(settings)
-    asyncio.run(_run_or_exit(role, settings))
+    watched_loop.run(_run_or_exit(role, settings))
 
 
 async def _run_or_exit(role: str, settings: Settings) -> None:

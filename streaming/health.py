@@ -1,16 +1,14 @@
-"""Health and metrics over HTTP, on the loopback address only; and the ticker that measures the event loop's lag."""
+"""Health and metrics over HTTP, on the loopback address only."""
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from aiohttp import web
 
 from streaming.metrics import Metrics
+from streaming.watched_loop import WatchedLoop
 
 HOST = "127.0.0.1"
-TICK_S = 0.05
-KEPT_S = 10.0
 
 
 class Health:
@@ -24,7 +22,6 @@ class Health:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._render)
         self._runner = web.AppRunner(app, access_log=None)
-        self._ticker: asyncio.Task[None] | None = None
 
     async def start(self, port: int) -> int:
         """Listens; port 0 takes any free one. Gives the port.
@@ -35,23 +32,10 @@ class Health:
         await self._runner.setup()
         site = web.TCPSite(self._runner, HOST, port)
         await site.start()
-        self._ticker = asyncio.create_task(self._tick())
         return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:
-        if self._ticker is not None:
-            self._ticker.cancel()
         await self._runner.cleanup()
-
-    async def _tick(self) -> None:
-        worst: list[tuple[float, float]] = []
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(TICK_S)
-            now = time.perf_counter()
-            worst = [(at, lag) for at, lag in worst if now - at < KEPT_S]
-            worst.append((now, now - before - TICK_S))
-            self._metrics.set("wardwatch_loop_lag_seconds_max", max(lag for _, lag in worst))
 
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="alive\n")
@@ -61,4 +45,7 @@ class Health:
         return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
 
     async def _render(self, request: web.Request) -> web.Response:
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, WatchedLoop):
+            self._metrics.set("wardwatch_loop_held_seconds_max", loop.held_s)
         return web.Response(text=self._metrics.render(), content_type="text/plain")

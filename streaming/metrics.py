@@ -19,7 +19,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "wardwatch_paused": ("gauge", "1 while something the worker needs is away"),
     "wardwatch_assigned_partitions": ("gauge", "partitions this worker owns"),
     "wardwatch_backend": ("gauge", "which predictor backend serves: 1 the wanted one, 0 the fall-back"),
-    "wardwatch_loop_lag_seconds_max": ("gauge", "longest the event loop was late in the last ten seconds"),
+    "wardwatch_loop_held_seconds_max": (
+        "gauge",
+        "longest turn of the event loop in the last ten seconds, less what it waited for a processor",
+    ),
     "wardwatch_gateway_messages_total": ("counter", "messages and instances by gateway and what became of them"),
     "wardwatch_gateway_skipped_total": ("counter", "HL7 observations that are nothing to the model, by why"),
     "wardwatch_gateway_connections": ("gauge", "open connections or associations of the gateway"),

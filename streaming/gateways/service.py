@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from streaming import watched_loop
 from streaming.blobs import open_store
 from streaming.bootstrap import check_topics, configure_logging, limits
 from streaming.errors import ConfigError
@@ -56,7 +57,7 @@ def run_dicom(
         await told.wait()
         await asyncio.to_thread(gateway.stop)
 
-    asyncio.run(_run(settings, listening, "P", serve))
+    watched_loop.run(_run(settings, listening, "P", serve))
 
 
 def run_hl7(settings: Settings, listening: Listening, bounds: "hl7.Bounds", processing_id: str) -> None:
@@ -77,7 +78,7 @@ def run_hl7(settings: Settings, listening: Listening, bounds: "hl7.Bounds", proc
         await told.wait()
         await gateway.stop()
 
-    asyncio.run(_run(settings, listening, processing_id, serve))
+    watched_loop.run(_run(settings, listening, processing_id, serve))
 
 
 Serve = Callable[[Delivery, Rules, Metrics, asyncio.Event], Awaitable[None]]
