@@ -42,6 +42,9 @@ bench: $(PEERS)/.installed  ## the live path beside bare clients (35 minutes on 
 	--json benchmarks/scale.json; status=$$?; \
 	$(PEERS)/bin/wardwatch down --data-dir .wardwatch/bench; exit $$status; }
 
+tensorrt: $(FULL)/.installed  ## every part, two precisions and sizes, through torch-tensorrt without a GPU; writes benchmarks/tensorrt.json
+	$(FULL)/bin/python -m tests.models.torch_tensorrt_rtx --json benchmarks/tensorrt.json
+
 lock:  ## compile requirements/*.lock again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements/base.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra train --extra openvino --extra test --constraint requirements/pins.txt pyproject.toml -o requirements/all.lock

@@ -59,6 +59,16 @@ def test_the_readme_lists_every_setting():
         assert f"`WARDWATCH_{name.upper()}`" in readme, name
 
 
+def test_every_target_that_make_or_the_readme_names_has_a_rule():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony
+    named = {*phony.group(1).split(), *re.findall(r"`?make ([a-z]+)", (ROOT / "README.md").read_text(encoding="utf-8"))}
+    assert {"demo", "test", "tensorrt"} <= named
+    for target in named:
+        assert re.search(rf"^{target}:.*##", makefile, re.MULTILINE), target
+
+
 def test_locks_name_no_host_and_every_package_has_a_hash():
     for path in (ROOT / "requirements").glob("*.lock"):
         text = path.read_text(encoding="utf-8")
