@@ -19,24 +19,20 @@ WORTH_ASKING_S = 0.001
 
 
 class _HeldSelector(selectors.DefaultSelector):
-    """Measures from where a look returns to where the next begins. For one thread, the one that looks first."""
+    """Measures from where a look returns to where the next begins. For one thread, the one that makes it."""
 
     def __init__(self) -> None:
         super().__init__()
         self._worst: deque[tuple[int, float]] = deque()  # of each second that had a turn
-        self._since: float | None = None
-        self._waited_s = 0.0
         self._schedstat: int | None = None
+        with suppress(OSError):
+            self._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        self._begin()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if self._since is None:
-            with suppress(OSError):
-                self._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
-        else:
-            self._held(time.perf_counter())
+        self._end(time.perf_counter())
         ready = super().select(timeout)
-        self._waited_s = self._waited()
-        self._since = time.perf_counter()
+        self._begin()
         return ready
 
     def close(self) -> None:
@@ -50,8 +46,10 @@ class _HeldSelector(selectors.DefaultSelector):
         self._forget(time.perf_counter())
         return max((held_s for _, held_s in self._worst), default=0.0)
 
-    def _held(self, now: float) -> None:
-        assert self._since is not None
+    def _begin(self) -> None:
+        self._waited_s, self._since = self._waited(), time.perf_counter()
+
+    def _end(self, now: float) -> None:
         held_s, second = now - self._since, int(now)
         if held_s > WORTH_ASKING_S:
             held_s = max(0.0, held_s - (self._waited() - self._waited_s))
