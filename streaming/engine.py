@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from streaming.errors import Unavailable
@@ -39,7 +40,12 @@ class Outcome(Protocol):
 class Work(Protocol):
     """What the engine runs. Fixed: `process` may be repeated after `Unavailable`, and so may `store` and `forget`;
     `publish` keeps the order of its calls, and its future ends with the ms until the broker had confirmed all.
+
+    ahead: by kind what is slow about a batch and changes nothing. It is done before the batch waits with the others, in
+    order within the kind, while other kinds go by.
     """
+
+    ahead: Mapping[str, Callable[[Batch], Awaitable[None]]]
 
     async def take_over(self, committed: Mapping[int, Mapping[str, int | None]]) -> dict[int, dict[str, int]]: ...
     async def process(self, batches: Sequence[Batch]) -> Any: ...
@@ -82,10 +88,12 @@ class Engine:
         self._fatal = fatal
         self._fetch_on = fetch_on
         self._inbox: deque[_Waiting] = deque()
+        self._slow: dict[str, deque[_Waiting]] = {kind: deque() for kind in work.ahead}
         self._bytes = 0
         self._computing = False
         self._behind = False  # more waits than one batch takes
         self._arrived = asyncio.Event()
+        self._slow_arrived = {kind: asyncio.Event() for kind in work.ahead}
         self._room = asyncio.Event()
         self._room.set()
         self._gate = asyncio.Lock()
@@ -98,11 +106,9 @@ class Engine:
         self.paused = False  # something that the work needs is away
 
     def start(self) -> None:
-        self._tasks = [
-            asyncio.create_task(self._guarded(self._compute()), name="engine-compute"),
-            asyncio.create_task(self._guarded(self._settle()), name="engine-settle"),
-            asyncio.create_task(self._guarded(self._acknowledge()), name="engine-acknowledge"),
-        ]
+        loops = {"compute": self._compute, "settle": self._settle, "acknowledge": self._acknowledge}
+        loops |= {kind: partial(self._go_ahead, kind) for kind in self._work.ahead}
+        self._tasks = [asyncio.create_task(self._guarded(loop), name=f"engine-{name}") for name, loop in loops.items()]
 
     async def stop(self) -> None:
         """Ends the loops. What was not acknowledged stays so, and is read again."""
@@ -112,31 +118,55 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """What has arrived and is not stored: batches in the inbox, and those that are computed or wait for the store,
-        all of one turn counted as one."""
-        return len(self._inbox) + self._computing + self._settling.qsize()
+        """What has arrived and is not stored: batches in the inbox and on their way to it, and those that are computed or
+        wait for the store, all of one turn counted as one."""
+        return self._held_back() + len(self._inbox) + self._computing + self._settling.qsize()
+
+    def _held_back(self) -> int:
+        return sum(map(len, self._slow.values()))
 
     def hungry(self) -> bool:
         """Whether to fetch more. While a batch is computed, what comes is left to one fetch afterwards: each costs broker
         and worker the same, whatever it brings. With more at hand than a batch takes, fetching goes on beside computing."""
         idle = not self._computing and not self._inbox
-        return idle or (self._behind and len(self._inbox) < FETCHED_AHEAD)
+        return (idle or self._behind) and len(self._inbox) + self._held_back() < FETCHED_AHEAD
 
     async def submit(self, batch: Batch, done: Callable[[], None]) -> None:
         """Hands a batch over; waits while the inbox holds too many bytes. `done` acknowledges it."""
         await self._room.wait()
-        size = batch.size_bytes
-        self._inbox.append(_Waiting(batch, size, done))
-        self._bytes += size
+        waiting = _Waiting(batch, batch.size_bytes, done)
+        self._bytes += waiting.size
         if self._bytes >= INBOX_BYTES:
             self._room.clear()
+        if batch.kind in self._slow:
+            self._slow[batch.kind].append(waiting)
+            self._slow_arrived[batch.kind].set()
+        else:
+            self._line_up(waiting)
+
+    def _line_up(self, waiting: _Waiting) -> None:
+        self._inbox.append(waiting)
         self._arrived.set()
         self._observer.waiting(len(self._inbox))
+
+    async def _go_ahead(self, kind: str) -> None:
+        lane, arrived, step = self._slow[kind], self._slow_arrived[kind], self._work.ahead[kind]
+        while True:
+            await arrived.wait()
+            if lane:
+                waiting = lane[0]
+                await step(waiting.batch)
+                if lane and lane[0] is waiting:  # no take-over dropped it meanwhile
+                    self._line_up(lane.popleft())
+            if not lane:
+                arrived.clear()
 
     async def take_over(self, committed: Mapping[int, Mapping[str, int | None]]) -> dict[int, dict[str, int]]:
         """After an assignment: drops what waits (it is read again), lets what is in flight end, starts sessions."""
         async with self._gate:
             self._inbox.clear()
+            for lane in self._slow.values():
+                lane.clear()
             self._bytes = 0
             self._room.set()
             self._fetch_on()
@@ -227,9 +257,9 @@ class Engine:
                     self._observer.paused(None)
                 return answer
 
-    async def _guarded(self, loop: Awaitable[None]) -> None:
+    async def _guarded(self, loop: Callable[[], Awaitable[None]]) -> None:
         try:
-            await loop
+            await loop()
         except asyncio.CancelledError:
             raise
         except BaseException as error:

@@ -1,6 +1,7 @@
 """The sequence from a fetched batch to alerts: read this file and you know the system.
 
     take_over   raise the fence, publish what the outbox still holds, say where reading starts
+    ahead       encode notes that have just come, in a thread, before their batch waits with the others
     process     parse -> load -> reduce -> encode what changed and fuse (many: in a thread) -> decide
     settle      one atomic write a partition (store) -> publish the outbox -> forget it
 
@@ -24,6 +25,7 @@ from streaming.decisions import Decider
 from streaming.envelope import Limits
 from streaming.errors import Fatal, InvalidMessage
 from streaming.forwarding import Forwarder
+from streaming.messages import Note, NoteAmended
 from streaming.partition import PartitionMeta, PartitionWrite
 from streaming.records import BlobWriter, OutRecord, dead_letter, parse_record
 from streaming.reports import Update
@@ -32,6 +34,9 @@ from streaming.session import Batch, Outcome, Session, Taken
 from streaming.settings import ScoreMode
 from streaming.state import PatientState, apply
 from streaming.turns import Turns
+
+ENCODED_AHEAD = 32
+"""Notes of a batch, at most, that are encoded ahead. More are a backlog: there only those that stand in the end are."""
 
 INLINE_UPDATES = 16
 """So few vitals are scored on the event loop: handing them to a thread costs both more."""
@@ -101,6 +106,23 @@ class Pipeline:
         self._forwarder = Forwarder(rules.site, rules.partition_of)
         self._sessions: dict[int, Session] = {}
         self._refused_in_a_row = 0
+        self.ahead = {"notes": self._encode_ahead}
+
+    # ---------------------------------------------------------------- ahead
+
+    async def _encode_ahead(self, batch: Batch) -> None:
+        """The note encoder takes milliseconds a note: it runs, note by note, in the thread before the batch is processed,
+        so that vitals which come meanwhile wait for one note at most."""
+        if len(batch.records) > ENCODED_AHEAD:
+            return
+        loop = asyncio.get_running_loop()
+        for record in batch.records:
+            try:
+                data = parse_record(batch.kind, record, self._rules.limits).data
+            except InvalidMessage:
+                continue  # `process` refuses it
+            if isinstance(data, Note | NoteAmended):
+                await loop.run_in_executor(self._executor, self._scorer.encode_ahead, data.text)
 
     # ---------------------------------------------------------------- ownership
 

@@ -30,6 +30,9 @@ _NEWS2_SIGNALS = np.array([by_name[name] for name in news2.READ])
 
 VITALS = "vitals"
 
+KEPT_AHEAD = 1_024
+"""Vectors of notes that were encoded before their events were applied; the oldest are forgotten and made again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Use:
@@ -82,6 +85,7 @@ class Scorer:
         self.card = predictor.card
         self._conditions = [BY_NAME[name] for name in self.card.conditions]
         self._asked_of: dict[frozenset[str], NDArray[np.bool_]] = {}
+        self._ahead: dict[str, NDArray[np.float32]] = {}  # by content's tag
 
     def embed(self, states: Sequence[PatientState]) -> list[PatientState]:
         """The same states with every embedding that fusion needs; only missing ones are computed, in batches."""
@@ -92,7 +96,16 @@ class Scorer:
 
     def has_new_notes(self, states: Sequence[PatientState]) -> bool:
         """Whether `embed` would run the note encoder, which takes milliseconds for each."""
-        return bool(self._new_notes(states))
+        return any(tag not in self._ahead for _, _, tag, _ in self._new_notes(states))
+
+    def encode_ahead(self, text: str) -> None:
+        """Runs the note encoder on a note that stands in no state yet; `embed` will find its vector. May run in a thread
+        while another embeds, but not beside one that runs the note encoder too."""
+        tag = content_tag(text.encode())
+        if tag not in self._ahead:
+            (self._ahead[tag],) = self.predictor.encode_notes([text])
+            if len(self._ahead) > KEPT_AHEAD:
+                del self._ahead[next(iter(self._ahead))]
 
     def score(self, states: Sequence[PatientState], as_of_ms: Sequence[int]) -> list[Scored]:
         """Scores of embedded states, each at its time."""
@@ -166,9 +179,12 @@ class Scorer:
         if not wanted:
             return
         encoder = self.card.encoder_hashes["notes"]
-        vectors = self.predictor.encode_notes([text for *_, text in wanted])
-        for (row, name, tag, _), vector in zip(wanted, vectors, strict=True):
-            states[row] = _with_embedding(_without_stale(states[row]), name, encoder, tag, vector)
+        vectors = {tag: vector for _, _, tag, _ in wanted if (vector := self._ahead.get(tag)) is not None}
+        texts = {tag: text for _, _, tag, text in wanted if tag not in vectors}
+        if texts:
+            vectors |= zip(texts, self.predictor.encode_notes(list(texts.values())), strict=True)
+        for row, name, tag, _ in wanted:
+            states[row] = _with_embedding(_without_stale(states[row]), name, encoder, tag, vectors[tag])
 
     def _fill(self, slots: _Slots, row: int, state: PatientState, as_of_ms: int) -> dict[Modality, Use]:
         """Puts the patient's embeddings where they belong; gives what was used."""

@@ -16,6 +16,7 @@ from streaming.settings import Settings
 agent.STUCK_S = 4.0
 
 class NoWork:
+    ahead = {}
     async def take_over(self, committed):
         return {partition: dict.fromkeys(topics, 0) for partition, topics in committed.items()}
 

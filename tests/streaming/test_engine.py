@@ -14,12 +14,21 @@ class _Slow:
         self.begun = asyncio.Event()
         self.go_on = asyncio.Event()
         self.sizes: list[list[int]] = []
+        self.kinds: list[list[str]] = []
+        self.ahead = {"notes": self._encode}
+        self.encoded: list[int] = []
+        self.encoder_free = asyncio.Event()
+
+    async def _encode(self, batch):
+        self.encoded.append(len(batch.records))
+        await self.encoder_free.wait()
 
     async def take_over(self, committed):
         return {}
 
     async def process(self, batches):
         self.sizes.append([len(batch.records) for batch in batches])
+        self.kinds.append([batch.kind for batch in batches])
         self.begun.set()
         await self.go_on.wait()
         return SimpleNamespace(counts={}, stage_ms={})
@@ -47,8 +56,8 @@ class _Deaf:
         pass
 
 
-def _batch(records):
-    return Batch("vitals", 0, [SimpleNamespace(key=b"", value=b"", headers=())] * records, 0.0)
+def _batch(records, kind="vitals"):
+    return Batch(kind, 0, [SimpleNamespace(key=b"", value=b"", headers=())] * records, 0.0)
 
 
 def _with_engine(play):
@@ -114,5 +123,53 @@ def test_what_waited_is_dropped_when_partitions_are_taken_over_and_more_is_fetch
         work.go_on.set()
         await taking_over
         assert engine.hungry() and told[-1] and work.sizes == [[BATCH_RECORDS]]
+
+    _with_engine(play)
+
+
+def test_notes_that_are_encoded_hold_nobody_up_and_keep_their_order():
+    async def play(engine, work, told):
+        work.go_on.set()
+        for records in (1, 2):
+            await engine.submit(_batch(records, "notes"), lambda: None)
+        await engine.submit(_batch(3), lambda: None)
+        await work.begun.wait()
+        while not engine.hungry():
+            await asyncio.sleep(0)
+        assert work.kinds == [["vitals"]] and work.encoded == [1]
+        assert engine.waiting >= 2, "what is encoded is no idle consumer"
+        work.encoder_free.set()
+        while engine.waiting:
+            await asyncio.sleep(0.001)
+        assert work.encoded == [1, 2]
+        assert [size for sizes in work.sizes for size in sizes] == [3, 1, 2]
+
+    _with_engine(play)
+
+
+def test_notes_that_were_encoded_when_partitions_were_taken_over_are_dropped():
+    async def play(engine, work, told):
+        work.go_on.set()
+        for records in (1, 2):
+            await engine.submit(_batch(records, "notes"), lambda: None)
+        while not work.encoded:
+            await asyncio.sleep(0)
+        await engine.take_over({})
+        assert engine.waiting == 0
+        await engine.submit(_batch(3, "notes"), lambda: None)
+        work.encoder_free.set()
+        while engine.waiting:
+            await asyncio.sleep(0.001)
+        assert work.sizes == [[3]]
+
+    _with_engine(play)
+
+
+def test_with_many_batches_of_notes_to_encode_no_more_is_fetched():
+    async def play(engine, work, told):
+        for _ in range(FETCHED_AHEAD):
+            assert engine.hungry()
+            await engine.submit(_batch(1, "notes"), lambda: None)
+        assert not engine.hungry()
 
     _with_engine(play)

@@ -141,6 +141,9 @@ class Hospital:
         return True
 
     async def _settle(self, batches, dies):
+        for batch in batches:
+            if batch.kind in self._pipeline.ahead:
+                await self._pipeline.ahead[batch.kind](batch)
         outcome = await self._pipeline.process(batches)
         if dies == "before":
             return
