@@ -23,13 +23,14 @@ from streaming.blobs import FileBlobStore
 from streaming.clock import from_ms
 from streaming.dicom import decode
 from streaming.envelope import Limits
-from streaming.errors import InvalidMessage, Unavailable
+from streaming.errors import InvalidMessage
 from streaming.gateways import dicom
 from streaming.gateways.dicom import Bounds, DicomGateway
 from streaming.gateways.drafts import Rules
 from streaming.gateways.instances import Stored, event_time, scan_record
 from streaming.metrics import Metrics
 from streaming.synthetic import radiograph
+from tests.streaming.broker import Broker
 
 BERLIN = ZoneInfo("Europe/Berlin")
 RULES = Rules(own_issuer="HOSP", zone=BERLIN)
@@ -121,29 +122,6 @@ def test_only_syntaxes_that_the_imaging_worker_decodes_are_offered():
     assert ExplicitVRLittleEndian in dicom.TRANSFER_SYNTAXES
 
 
-class Broker:
-    """Stands where Kafka is."""
-
-    def __init__(self, folder):
-        self.blobs = FileBlobStore(folder)
-        self.records, self.refused = [], []
-        self.away = False
-        self.confirm, self.asked = threading.Event(), threading.Event()
-        self.confirm.set()
-
-    def deliver(self, records):
-        self.asked.set()
-        assert self.confirm.wait(30)
-        if self.away:
-            raise Unavailable("away")
-        self.records += records
-
-    def refuse(self, door, key, data, error):
-        if self.away:
-            raise Unavailable("away")
-        self.refused.append((door, data, error.reason))
-
-
 @pytest.fixture
 def door(tmp_path):
     """`open(**bounds)` gives (gateway, port); all are stopped at the end."""
@@ -233,7 +211,7 @@ def test_an_instance_without_a_patient_fails_and_is_kept_with_its_bytes(door):
     assert link.send_c_store(instance()).Status == 0x0000
     link.release()
     assert [reason for *_, reason in broker.refused] == ["missing-patient", "bad-time"]
-    kept = pydicom.dcmread(io.BytesIO(broker.refused[0][1]))
+    kept = pydicom.dcmread(io.BytesIO(broker.refused[0][2]))
     assert kept.PixelData == instance().PixelData
 
 

@@ -1,45 +1,19 @@
 """The HL7 door on a real socket: framing, order, limits, and what is answered when Kafka confirms or is away."""
 
 import asyncio
-import threading
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streaming.blobs import FileBlobStore
-from streaming.errors import Unavailable
 from streaming.gateways import er7, mllp
 from streaming.gateways.drafts import Rules
 from streaming.gateways.hl7 import Bounds, Hl7Gateway
 from streaming.gateways.times import zone_of
 from streaming.metrics import Metrics
+from tests.streaming.broker import Broker
 
 RULES = Rules(zone=zone_of("UTC"))
-
-
-class Broker:
-    """Stands where Kafka is: confirms at once, after `confirm` is set, or not at all."""
-
-    def __init__(self, tmp_path):
-        self.blobs = FileBlobStore(tmp_path)
-        self.records, self.refused = [], []
-        self.away = False
-        self.confirm = threading.Event()
-        self.confirm.set()
-        self.asked = threading.Event()
-
-    def deliver(self, records):
-        self.asked.set()
-        assert self.confirm.wait(30)
-        if self.away:
-            raise Unavailable("away")
-        self.records += records
-
-    def refuse(self, door, key, data, error):
-        if self.away:
-            raise Unavailable("away")
-        self.refused.append((door, key, data, error.reason))
 
 
 def oru(control, value="80", unit="/min", status="F"):
