@@ -4,8 +4,8 @@ Fixed shapes, so that it converts whole (`aten.gru` has no TensorRT converter): 
 WordPiece ids, 0 = padding. Words to a sentence vector, sentence vectors to the note's (Yang et al. 2016, Hierarchical
 Attention Networks), its cells written out. The bag sums a vector a piece, whatever the order, and takes the direction of
 the sum: with the vectors of latent semantic analysis (`training/lsa.py`) that is most of what some hundred patients can
-teach, and the recurrent path adds what order says. The token ends with log odds that are linear in that direction
-(`models/evidence.py`). Shapes: B rows, S sentences, W words, E embedding, H hidden, D width.
+teach, and the recurrent path adds what order says. The token ends with log odds of the pieces and their pairs
+(`models/pieces.py`). Shapes: B rows, S sentences, W words, E embedding, H hidden, D width.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from models.evidence import Evidence
 from models.layers import MASKED, ending_with
+from models.pieces import PieceEvidence
 from models.tokens import WORDS, tokenize
 
 __all__ = ["NoteEncoder", "encode_ids"]
@@ -103,7 +103,7 @@ class NoteEncoder(nn.Module):
         self.of_order, self.of_bag = nn.Linear(2 * hidden, width), nn.Linear(bag, width)
         self.bag_scale = bag**0.5  # entries of the order of 1, as those of the recurrent path
         self.norm = nn.LayerNorm(width)
-        self.evidence = Evidence(bag, conditions) if conditions else None
+        self.evidence = PieceEvidence(vocabulary, conditions) if conditions else None
 
     def forward(self, ids: Tensor) -> Tensor:
         sentences = ids.shape[1]
@@ -113,9 +113,8 @@ class NoteEncoder(nn.Module):
         sentence_BSE = self.pool_words(self.words(x_NWE, mask_NW), mask_NW).view(-1, sentences, 2 * self.words.hidden)
         mask_BS = (ids[:, :, 0] > 0).float()
         ordered_BE = self.pool_sentences(self.sentences(sentence_BSE, mask_BS), mask_BS)
-        direction_BG = self.bag(flat_NW, mask_NW, sentences)
-        bag_BG = direction_BG * self.bag_scale
+        bag_BG = self.bag(flat_NW, mask_NW, sentences) * self.bag_scale
         out_BD = self.norm(self.of_order(self.dropout(ordered_BE)) + self.of_bag(self.dropout(bag_BG)))
         if self.evidence is None:
             return out_BD
-        return ending_with(self.evidence(direction_BG), out_BD)
+        return ending_with(self.evidence(ids.flatten(1)), out_BD)

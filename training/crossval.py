@@ -70,13 +70,14 @@ def out_of_fold(
     probability = {name: np.full(shape, np.nan, np.float32) for name in (MODEL, *peers)}
     fold, kept = np.full(len(examples.labels), -1), []
     inner = recipe.validation_share / (recipe.train_share + recipe.validation_share)
-    for number, (rest, test) in enumerate(folds(examples.group, count, seed)):
+    group, stratum = examples.group, examples.stratum
+    for number, (rest, test) in enumerate(folds(group, stratum, count, seed)):
         fold[test] = number
         for name, peer in peers.items():
             report(f"fold {number + 1}/{count}: {name}")
             probability[name][test] = peer(examples, rest, test)
         report(f"fold {number + 1}/{count}: {MODEL}")
-        train_rows, validation_rows, _ = split(examples.group[rest], 1 - inner, inner, seed)
+        train_rows, validation_rows, _ = split(group[rest], stratum[rest], 1 - inner, inner, seed)
         told = replace(recipe, seed=recipe.seed + number)
         trained = train(examples, rest[train_rows], rest[validation_rows], told, report, seen=seen)
         probability[MODEL][test] = predict(trained, examples, test, seen)

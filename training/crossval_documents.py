@@ -105,7 +105,7 @@ def cross_validate_scans(
     label = examples.labels[:, column]
     protocols = {
         "own_split": [(np.flatnonzero(~own_test), np.flatnonzero(own_test))],
-        "blocks": folds(examples.group, FOLDS, SEED),
+        "blocks": folds(examples.group, examples.stratum, FOLDS, SEED),
     }
     found: dict[str, Any] = {}
     for protocol, parts in protocols.items():

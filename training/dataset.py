@@ -16,6 +16,7 @@ from models.tokens import SENTENCES, WORDS, tokenize
 from models.window import BINS, MAX_NOTES, SLOTS, PatientWindow, R, Summarised, V, WindowBatch
 from streaming.clock import HOUR_MS
 from streaming.state import PatientState, apply
+from training.cohort import strata
 from training.stays import Stay
 
 _NO_WINDOW = PatientWindow(np.zeros((BINS, 2 * V), np.float32), np.zeros((R, V), np.float32))
@@ -41,6 +42,11 @@ class Examples(Summarised):
     texts: Sequence[str]
     pictures: NDArray[np.float32]  # [P, 224, 224]
     kinds: NDArray[np.float32]  # [P, K]
+
+    @property
+    def stratum(self) -> NDArray[np.int64]:
+        """[N] what parts of a split must have their share of (`cohort.strata`)."""
+        return strata(self.group, self.source, self.labels)
 
     def window(self, rows: NDArray[np.int64] | slice) -> WindowBatch:
         """The vitals encoder's inputs."""

@@ -88,7 +88,7 @@ def document_peers(seen: Views) -> dict[str, Callable[[Examples, Rows, Rows], ND
             held, told = [], []
             for name, member in members.items():
                 inside = np.zeros((len(rows), 2))
-                for rest, left in folds(examples.group[rows], INNER_FOLDS, 0):
+                for rest, left in folds(examples.group[rows], examples.stratum[rows], INNER_FOLDS, 0):
                     inside[left] = _opinion(member, name, examples, rows[rest], rows[left], column)
                 held.append(inside)
                 told.append(_opinion(member, name, examples, rows, asked, column))

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.kinds import KINDS
-from models.text import Bag, NoteEncoder
-from models.tokens import WORDS
+from models.text import NoteEncoder
 from models.vision import FEATURES, ScanEncoder, Trunk, shrunk
 from training.dataset import Examples
 
@@ -186,16 +185,6 @@ def note_tokens(encoder: NoteEncoder, ids: NDArray[np.int64]) -> Tensor:
     with torch.inference_mode():
         parts = [encoder(torch.from_numpy(ids[first : first + AT_ONCE])) for first in range(0, len(ids), AT_ONCE)]
     return torch.cat([torch.zeros(0, width), *parts]).clone()
-
-
-def bag_directions(bag: Bag, ids: NDArray[np.int64]) -> Tensor:
-    """[T, G] of token ids [T, S, W]."""
-    with torch.inference_mode():
-        parts = [torch.zeros(0, bag.pieces.weight.shape[1])]
-        for first in range(0, len(ids), AT_ONCE):
-            flat = torch.from_numpy(ids[first : first + AT_ONCE]).reshape(-1, WORDS)
-            parts.append(bag(flat, (flat > 0).float(), ids.shape[1]))
-    return torch.cat(parts).clone()
 
 
 def scan_tokens(encoder: ScanEncoder, seen: Views, kinds: NDArray[np.float32]) -> Tensor:

@@ -12,26 +12,30 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from models.conditions import NAMES
 from models.evidence import MOST, Evidence
 from models.network import Network
+from models.pieces import PieceEvidence
+from models.tokens import SENTENCES, WORDS
 from models.vitals import INPUTS
 from models.window import MODALITIES, SLOTS
 from training.cohort import patient_folds
 from training.dataset import Examples
-from training.documents import Views, bag_directions
-from training.odds import Learning, summarised
+from training.documents import AT_ONCE, Views
+from training.odds import LATE, Learning, summarised
 from training.peers import training_rows
 
 Array = NDArray[np.floating]
+Features = Array | csr_array
 Rows = NDArray[np.int64]
 FOLDS = 5
 FEWEST = 8
 """Fewer patients than this with or without the condition teach a modality nothing of it."""
-PENALTIES = {"vitals": (3e-4, 1e-3, 3e-3, 1e-2), "notes": (0.1, 0.3, 1.0, 3.0, 10.0), "scans": (1e-4, 1e-3, 1e-2, 1e-1)}
-"""Inverse strengths (scikit-learn's C): of normal scores, of directions of length 1, of features of spread 1."""
+PENALTIES = {"vitals": (3e-4, 1e-3, 3e-3, 1e-2), "notes": (1e-3, 3e-3, 1e-2, 3e-2), "scans": (1e-4, 1e-3, 1e-2, 1e-1)}
+"""Inverse strengths (scikit-learn's C): of normal scores, of pieces that are there or not, of features of spread 1."""
 NEGLIGIBLE = 0.02
 _SCALED = ("scans",)
 TRUST_SPREAD = 0.5
@@ -70,17 +74,18 @@ def fit_evidence(
 ) -> Spoken:
     """Fills the evidence of `network`'s note and scan encoders in place from these rows.
 
-    ids: [T, S, W] of the texts; the encoder's bag must have been filled before.
+    ids: [T, S, W] of the texts.
     """
-    fold = patient_folds(examples.group, rows, FOLDS, seed)
-    documents = {"notes": bag_directions(network.notes.bag, ids).numpy(), "scans": seen.features.numpy()}
-    told = {name: torch.zeros(FOLDS, len(features), len(conditions)) for name, features in documents.items()}
+    fold = patient_folds(examples.group, examples.stratum, rows, FOLDS, seed)
+    documents = {"notes": pieces_in(network.notes.evidence, ids), "scans": seen.features.numpy()}
+    told = {name: torch.zeros(FOLDS, features.shape[0], len(conditions)) for name, features in documents.items()}
     rest = network.architecture.of_vitals[len(network.architecture.boosted) :]
     vitals = [Evidence(INPUTS, len(rest)) for _ in range(FOLDS)]
     for name, asked in (("vitals", rest), ("notes", conditions), ("scans", conditions)):
         for place, condition in enumerate(asked):
             column = NAMES.index(condition)
-            learned = training_rows(examples, _with_modality(examples, rows, name), column, seed)
+            late = LATE if name == "notes" else 1
+            learned = training_rows(examples, _with_modality(examples, rows, name), column, seed, late=late)
             if not _enough(examples, learned, column):
                 continue
             if name == "vitals":
@@ -103,6 +108,19 @@ def fit_evidence(
     return Spoken(fold, vitals, told["notes"], told["scans"])
 
 
+def pieces_in(evidence: PieceEvidence, ids: NDArray[np.int64]) -> csr_array:
+    """[T, I] of token ids [T, S, W]: 1 for every piece and pair of a text."""
+    flat, rows, places = torch.from_numpy(ids.reshape(len(ids), SENTENCES * WORDS)), [], []
+    with torch.inference_mode():
+        for first in range(0, len(flat), AT_ONCE):
+            place, counts = evidence.found(flat[first : first + AT_ONCE])
+            row, at = torch.nonzero(counts, as_tuple=True)
+            rows.append((row + first).numpy())
+            places.append(place[row, at].numpy())
+    found = (np.concatenate(rows), np.concatenate(places)) if rows else ([], [])
+    return csr_array((np.ones(len(found[0]), np.float32), found), shape=(len(ids), len(evidence.weight)))
+
+
 def _put(evidence: Evidence, place: int, weight: NDArray[np.float32], bias: float) -> None:
     evidence.weight[:, place] = torch.from_numpy(weight)
     evidence.bias[place] = bias
@@ -120,15 +138,17 @@ def _enough(examples: Examples, rows: Rows, column: int) -> bool:
 
 
 def linear(
-    features: Array, label: Array, penalties: Mapping[float, float], name: str
+    features: Features, label: Array, penalties: Mapping[float, float], name: str
 ) -> tuple[NDArray[np.float32], float]:
     """Weight [I] and bias of the log odds, had both outcomes been as frequent: the weighted mean of a fit a penalty."""
     from sklearn.linear_model import LogisticRegression
 
-    mean, spread = features.mean(0), np.ones(features.shape[1])
-    if name in _SCALED:
-        spread = features.std(0) + 1e-3
-    scaled, weight, bias = (features - mean) / spread, np.zeros(features.shape[1]), 0.0
+    inputs = features.shape[1]
+    mean, spread, scaled = np.zeros(inputs), np.ones(inputs), features
+    if isinstance(features, np.ndarray):
+        mean, spread = features.mean(0), features.std(0) + 1e-3 if name in _SCALED else spread
+        scaled = (features - mean) / spread
+    weight, bias = np.zeros(inputs), 0.0
     for penalty, share in penalties.items():
         fitted = LogisticRegression(C=penalty, class_weight="balanced", max_iter=300, tol=1e-3).fit(scaled, label)
         weight += share * fitted.coef_[0] / spread
@@ -136,7 +156,7 @@ def linear(
     return weight.astype(np.float32), bias - float(weight @ mean)
 
 
-def mixture(features: Array, label: Array, fold: Rows, group: NDArray[np.str_], name: str) -> dict[float, float]:
+def mixture(features: Features, label: Array, fold: Rows, group: NDArray[np.str_], name: str) -> dict[float, float]:
     """Penalties and their weights, of sum 1, by how well fits without a fold of patients tell of them, both outcomes counting as
     much: many patients single out the best penalty, few leave a mean over several (Yao et al. 2018, pseudo-BMA)."""
     _, of_row, count = np.unique(group, return_inverse=True, return_counts=True)
@@ -262,14 +282,12 @@ def _at(examples: Examples, name: str) -> NDArray[np.int64]:
     return np.where(examples.present[:, _slots(name)[: at.shape[1]]] > 0, at, -1)
 
 
-def _mean_of(examples: Examples, rows: Rows, name: str, features: Array) -> Array:
+def _mean_of(examples: Examples, rows: Rows, name: str, features: Features) -> Features:
     """[rows, I] mean of the features of a row's documents, 0 without any."""
     at = _at(examples, name)[rows]
-    there = (at >= 0).astype(np.float32)
-    total = np.zeros((len(rows), features.shape[1]), np.float32)
-    for place in range(at.shape[1]):
-        total += features[at[:, place]] * there[:, place, None]
-    return total / np.maximum(there.sum(1), 1)[:, None]
+    row, place = np.nonzero(at >= 0)
+    share = 1 / (at >= 0).sum(1)[row]
+    return csr_array((share.astype(np.float32), (row, at[row, place])), shape=(len(rows), features.shape[0])) @ features
 
 
 def spoken_of(examples: Examples, spoken: Spoken, name: str, place: int, rows: Rows) -> NDArray[np.float32]:

@@ -53,7 +53,7 @@ def fit_odds(
     report: Callable[[str], None],
 ) -> Learning:
     """Fills the encoder's odds in place from these rows; its normal scores are there already."""
-    fold = patient_folds(examples.group, rows, FOLDS, seed)
+    fold = patient_folds(examples.group, examples.stratum, rows, FOLDS, seed)
     inner = [Odds(*vitals.odds.trees.threshold.shape[:2], INPUTS) for _ in range(FOLDS)]
     fitted = []
     for place, condition in enumerate(conditions):

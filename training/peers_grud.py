@@ -103,7 +103,9 @@ def _fit_and_ask(examples: Examples, rows: Rows, asked: Rows, columns: list[int]
     """Trains until the inner validation patients' loss has not fallen for a while; asks the best epoch."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    inner, validation, _ = split(examples.group[rows], 1 - VALIDATION_SHARE, VALIDATION_SHARE, 0)
+    inner, validation, _ = split(
+        examples.group[rows], examples.stratum[rows], 1 - VALIDATION_SHARE, VALIDATION_SHARE, 0
+    )
     inner, validation = rows[inner], rows[validation]
     inputs = _Inputs(examples, inner)
     network = GruD(len(inputs.series), 2 * len(inputs.facts), len(columns))

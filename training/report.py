@@ -259,7 +259,8 @@ def _method(about: Figures) -> str:
     versions = ", ".join(f"{key} {value}" for key, value in about["versions"].items())
     return _paragraphs(
         [
-            "Every data set is read into the live system's messages and through its reducer; a patient is in one fold only. The "
+            "Every data set is read into the live system's messages and through its reducer; a patient is in one fold only, and "
+            "every fold has its share of each outcome. The "
             "model and every peer learn from the other folds and are asked about the fold that they did not see; early "
             "stopping, calibration and every other choice inside a fold sees its training patients only.",
             "Thresholds (F1, score 1, utility, recall) and conformal cuts are chosen on the other folds' out-of-fold scores. "

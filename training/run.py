@@ -60,7 +60,7 @@ def run(name: str, root: Path, out: Path, seed: int | None, report: Callable[[st
     examples = build(chain.from_iterable(READERS[s](root / FOLDERS[s]) for s in recipe.sources))
     tell(f"{len(examples.labels)} snapshots of {len(set(examples.group))} patients")
     train_rows, validation_rows, test_rows = split(
-        examples.group, recipe.train_share, recipe.validation_share, recipe.seed
+        examples.group, examples.stratum, recipe.train_share, recipe.validation_share, recipe.seed
     )
     checkpoint = out.with_name(f"{out.name}.run.pt")
     trained = train(examples, train_rows, validation_rows, recipe, tell, checkpoint)

@@ -1,9 +1,10 @@
 import numpy as np
+import pytest
 
 from models.conditions import NAMES
 from models.window import SLOTS
 from streaming.clock import HOUR_MS
-from training.cohort import folds, split
+from training.cohort import folds, patient_folds, split, strata
 from training.dataset import build
 from training.metrics import tasks
 from training.sources import FOLDERS, READERS
@@ -42,10 +43,49 @@ def test_real_stays_come_through_the_live_reducer(data_root):
     assert np.isfinite(examples.values).all()
 
 
+def _patients():
+    """300 rows of 100 patients of two sources, every fifth patient with the condition at one of its rows."""
+    group = np.array([f"p{i // 3:03d}" for i in range(300)])
+    source = np.where(np.arange(300) < 210, "a", "b")
+    labels = np.where((np.arange(300) // 3 % 5 == 0) & (np.arange(300) % 3 == 1), 1.0, 0.0)[:, None]
+    labels = np.concatenate([labels, np.full((300, 1), np.nan)], 1)
+    return group, source, labels, strata(group, source, labels)
+
+
 def test_nobody_is_on_two_sides_of_a_split():
-    group = np.array([f"p{i // 3}" for i in range(300)])
-    parts = [set(group[rows]) for rows in split(group, 0.7, 0.15, seed=1)]
+    group, _, _, stratum = _patients()
+    parts = [set(group[rows]) for rows in split(group, stratum, 0.7, 0.15, seed=1)]
     assert sum(map(len, parts)) == len(set(group))
+
+
+def test_a_stratum_is_a_source_and_what_its_patients_ever_had():
+    group, source, labels, stratum = _patients()
+    assert len(set(stratum)) == 4
+    for one in set(group):
+        mine = group == one
+        alike = stratum == stratum[mine][0]
+        assert set(source[alike]) == set(source[mine])
+        assert {labels[group == other, 0].max() for other in set(group[alike])} == {labels[mine, 0].max()}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_part_has_its_share_of_each_sources_outcomes(seed):
+    group, source, labels, stratum = _patients()
+    tests = [test for _, test in folds(group, stratum, 5, seed)]
+    for parts, shares in ((tests, [0.2] * 5), (split(group, stratum, 0.7, 0.15, seed), (0.7, 0.15, 0.15))):
+        for rows, share in zip(parts, shares, strict=True):
+            for one, patients, ill in (("a", 70, 14), ("b", 30, 6)):
+                mine = rows[source[rows] == one]
+                assert abs(len(set(group[mine])) - share * patients) <= 2
+                assert abs(labels[mine, 0].sum() - share * ill) <= 1
+
+
+def test_folds_of_some_rows_patients_leave_out_all_others():
+    group, _, _, stratum = _patients()
+    found = patient_folds(group, stratum, np.arange(1, 150, 3), 5, seed=3)
+    assert (found[150:] == -1).all() and set(found[:150]) == set(range(5))
+    assert all(len(set(found[group == one])) == 1 for one in set(group))
+    assert not np.array_equal(found, patient_folds(group, stratum, np.arange(1, 150, 3), 5, seed=4))
 
 
 def test_words_that_give_the_outcome_away_are_masked():
@@ -54,8 +94,8 @@ def test_words_that_give_the_outcome_away_are_masked():
 
 
 def test_every_patient_is_in_exactly_one_fold():
-    group = np.array([f"p{i // 3}" for i in range(300)])
-    found = folds(group, 5, seed=1)
+    group, _, _, stratum = _patients()
+    found = folds(group, stratum, 5, seed=1)
     assert sorted(np.concatenate([test for _, test in found])) == list(range(300))
     for rest, test in found:
         assert not set(group[rest]) & set(group[test])
