@@ -2,7 +2,8 @@
 
 eicu, covid: the fused model, the same model with all but one modality taken away, and the peers that read documents
 (`document_peers.py`), on five folds of patients. covid-unmasked leaves in the notes the words that tell the outcome.
-COVID's pictures are measured on whatever their licence, and enter no weights that are given away.
+COVID's pictures are measured on whatever their licence, and enter no weights that are given away. With `--also
+physionet2012` the folds of both are learned together, as the reference model learns from all its data.
 
 luna16: the scan encoder under a linear head, by two protocols: the data set's own split (trained on train and val;
 patients may cross it), and five folds of blocks of LUNA16's candidates' list (whole scans, but for the one on each
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ from training.documents import Views, learn_scans, scan_tokens, views
 from training.loop import predict
 from training.metrics import evaluate
 from training.recipes import reference
-from training.sources import covid, eicu, luna16
+from training.sources import FOLDERS, READERS, covid, eicu, luna16
 from training.stays import Stay
 
 Rows = NDArray[np.int64]
@@ -154,15 +156,25 @@ def main() -> None:
     arguments.add_argument("dataset", choices=STAYS)
     arguments.add_argument("--root", type=Path, required=True, help="the data set's folder")
     arguments.add_argument("--json", type=Path, required=True)
+    arguments.add_argument(
+        "--also",
+        nargs="+",
+        choices=READERS,
+        default=[],
+        help="data sets learned with it, from the folders beside its own",
+    )
     arguments.add_argument("--views", type=Path, help="a file that keeps what the trunk makes of pictures between runs")
     given = arguments.parse_args()
+    if given.also and given.dataset == "luna16":
+        arguments.error("luna16 is measured by itself: its protocols are of its own scans")
     torch.set_num_threads(1)
 
     def report(line: str) -> None:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
-    stays = list(STAYS[given.dataset](given.root))
+    also = chain.from_iterable(READERS[source](given.root.parent / FOLDERS[source]) for source in given.also)
+    stays = [*STAYS[given.dataset](given.root), *also]
     examples = build(stays)
     seen = _views(examples, given.views)
     if given.dataset == "luna16":
@@ -172,6 +184,7 @@ def main() -> None:
         told = cross_validate_stays(examples, seen, report)
     found = {
         "data": given.dataset,
+        "also": given.also,
         "folds": FOLDS,
         "seed": SEED,
         "tasks": told,
