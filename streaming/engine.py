@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from streaming.errors import Unavailable
-from streaming.pipeline import Batch
+from streaming.session import Ahead, Batch
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +41,10 @@ class Work(Protocol):
     """What the engine runs. Fixed: `process` may be repeated after `Unavailable`, and so may `store` and `forget`;
     `publish` keeps the order of its calls, and its future ends with the ms until the broker had confirmed all.
 
-    ahead: by kind what is slow about a batch and changes nothing. It is done before the batch waits with the others, in
-    order within the kind, while other kinds go by.
+    What stands in `ahead` is done before a batch waits with the others, in order within its kind, while other kinds go by.
     """
 
-    ahead: Mapping[str, Callable[[Batch], Awaitable[None]]]
+    ahead: Ahead
 
     async def take_over(self, committed: Mapping[int, Mapping[str, int | None]]) -> dict[int, dict[str, int]]: ...
     async def process(self, batches: Sequence[Batch]) -> Any: ...

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -25,8 +25,9 @@ from streaming.dicom import DicomHeader
 from streaming.envelope import Event, Limits, ScanBytes, headers_for
 from streaming.errors import Fatal, InvalidMessage
 from streaming.messages import EncodedScan
-from streaming.pipeline import Batch, Publishes
+from streaming.pipeline import Publishes
 from streaming.records import InRecord, OutRecord, dead_letter, parse_record
+from streaming.session import Ahead, Batch
 
 CLAIM_LIMIT_BYTES = 1 << 30
 
@@ -73,7 +74,7 @@ class ImagingPipeline:
         self._predictor, self._limits, self._executor = predictor, limits, executor
         self._dead_letter_limit = dead_letter_limit
         self._refused_in_a_row = 0
-        self.ahead: Mapping[str, Callable[[Batch], Awaitable[None]]] = {}
+        self.ahead: Ahead = {}
 
     async def take_over(self, committed: Mapping[int, Mapping[str, int | None]]) -> dict[int, dict[str, int]]:
         """Reading goes on where the group committed."""

@@ -30,7 +30,7 @@ from streaming.partition import PartitionMeta, PartitionWrite
 from streaming.records import BlobWriter, OutRecord, dead_letter, parse_record
 from streaming.reports import Update
 from streaming.scoring import Scorer
-from streaming.session import Batch, Outcome, Session, Taken
+from streaming.session import Ahead, Batch, Outcome, Session, Taken
 from streaming.settings import ScoreMode
 from streaming.state import PatientState, apply
 from streaming.turns import Turns
@@ -106,7 +106,7 @@ class Pipeline:
         self._forwarder = Forwarder(rules.site, rules.partition_of)
         self._sessions: dict[int, Session] = {}
         self._refused_in_a_row = 0
-        self.ahead = {"notes": self._encode_ahead}
+        self.ahead: Ahead = {"notes": self._encode_ahead}
 
     # ---------------------------------------------------------------- ahead
 

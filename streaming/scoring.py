@@ -8,6 +8,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +102,7 @@ class Scorer:
     def encode_ahead(self, text: str) -> None:
         """Runs the note encoder on a note that stands in no state yet; `embed` will find its vector. May run in a thread
         while another embeds, but not beside one that runs the note encoder too."""
-        tag = content_tag(text.encode())
+        tag = _note_tag(text)
         if tag not in self._ahead:
             (self._ahead[tag],) = self.predictor.encode_notes([text])
             if len(self._ahead) > KEPT_AHEAD:
@@ -168,7 +169,7 @@ class Scorer:
         wanted: list[tuple[int, str, str, str]] = []
         for row, state in enumerate(states):
             for note_id, note in state.standing_notes()[:MAX_NOTES]:
-                name, tag = f"note:{note_id}", content_tag(note.text.encode())
+                name, tag = f"note:{note_id}", _note_tag(note.text)
                 held = state.embeddings.get(name)
                 if held is None or held.encoder != encoder or held.content != tag:
                     wanted.append((row, name, tag, note.text))
@@ -229,6 +230,12 @@ class Scorer:
 def content_tag(data: bytes) -> str:
     """A short hash that ties a cached embedding to what it was made of."""
     return hashlib.blake2b(data, digest_size=12).hexdigest()
+
+
+@lru_cache(KEPT_AHEAD)
+def _note_tag(text: str) -> str:
+    """Every update of a patient asks for the same notes' tags, more than once."""
+    return content_tag(text.encode())
 
 
 def _vector(embedding: Embedding) -> NDArray[np.float32]:

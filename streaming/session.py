@@ -3,7 +3,7 @@
 Plain data with the little that collects it; leaves the steps to `pipeline.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streaming import codec
@@ -29,6 +29,10 @@ class Batch:
     @property
     def size_bytes(self) -> int:
         return sum(len(record.value or b"") for record in self.records)
+
+
+Ahead = Mapping[str, Callable[[Batch], Awaitable[None]]]
+"""By kind what is slow about a batch and changes nothing, so that it can be done before the batch's turn."""
 
 
 @dataclass(slots=True)

@@ -85,10 +85,11 @@ def document_peers(seen: Views) -> dict[str, Callable[[Examples, Rows, Rows], ND
             from sklearn.linear_model import LogisticRegression
 
             label = examples.labels[rows, column]
+            parts = folds(examples.group[rows], examples.stratum[rows], INNER_FOLDS, 0)
             held, told = [], []
             for name, member in members.items():
                 inside = np.zeros((len(rows), 2))
-                for rest, left in folds(examples.group[rows], examples.stratum[rows], INNER_FOLDS, 0):
+                for rest, left in parts:
                     inside[left] = _opinion(member, name, examples, rows[rest], rows[left], column)
                 held.append(inside)
                 told.append(_opinion(member, name, examples, rows, asked, column))

@@ -84,7 +84,7 @@ def fit_evidence(
     for name, asked in (("vitals", rest), ("notes", conditions), ("scans", conditions)):
         for place, condition in enumerate(asked):
             column = NAMES.index(condition)
-            late = LATE if name == "notes" else 1
+            late = LATE if name == "notes" else 1  # notes grow: an earlier look at a patient is another text
             learned = training_rows(examples, _with_modality(examples, rows, name), column, seed, late=late)
             if not _enough(examples, learned, column):
                 continue
@@ -146,7 +146,9 @@ def linear(
     inputs = features.shape[1]
     mean, spread, scaled = np.zeros(inputs), np.ones(inputs), features
     if isinstance(features, np.ndarray):
-        mean, spread = features.mean(0), features.std(0) + 1e-3 if name in _SCALED else spread
+        mean = features.mean(0)
+        if name in _SCALED:
+            spread = features.std(0) + 1e-3
         scaled = (features - mean) / spread
     weight, bias = np.zeros(inputs), 0.0
     for penalty, share in penalties.items():
