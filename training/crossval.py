@@ -116,7 +116,7 @@ def cross_validate(
 def main() -> None:
     """Reads, trains, measures, writes JSON."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("sources", nargs="+", choices=("physionet2012", "physionet2019"))
+    arguments.add_argument("sources", nargs="+", choices=("physionet2012", "physionet2019", "eicu"))
     arguments.add_argument("--data", type=Path, required=True, help="folder of data sets")
     arguments.add_argument("--json", type=Path, required=True)
     arguments.add_argument("--splits", type=int, default=1, help="so many ways to fold the patients")

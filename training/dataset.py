@@ -34,6 +34,7 @@ class Examples(Summarised):
     note_at: NDArray[np.int64]  # [N, MAX_NOTES]
     picture_at: NDArray[np.int64]  # [N]
     labels: NDArray[np.float32]  # [N, C], NaN where unknown
+    taught: NDArray[np.float32]  # [N, C] what training is told in their place (`Stay.taught`)
     group: NDArray[np.str_]  # [N] patients, for splits
     source: NDArray[np.str_]  # [N]
     stay: NDArray[np.str_]  # [N] whose rows are together, in order of time
@@ -76,7 +77,9 @@ def build(stays: Iterable[Stay], conditions: Sequence[str] = NAMES) -> Examples:
             seen = [i for i, picture in enumerate(stay.pictures) if picture.time_ms <= snapshot]
             if not _row(rows, state, snapshot, texts, first_picture + seen[-1] if seen else -1, stay, seen):
                 continue
-            rows["labels"].append([_label(stay, condition, ordinal) for condition in conditions])
+            label = {condition: _label(stay, condition, ordinal) for condition in conditions}
+            rows["labels"].append([*label.values()])
+            rows["taught"].append([stay.taught.get(condition, known) for condition, known in label.items()])
             rows["group"].append(stay.group)
             rows["source"].append(stay.source)
             rows["stay"].append(stay.patient)

@@ -220,12 +220,16 @@ def centre(network: Network, learning: Learning, examples: Examples, rows: Rows,
     vitals, or with old ones, is at the base rate, not at one half."""
     for condition in learning.conditions:
         place, column = network.architecture.boosted.index(condition), NAMES.index(condition)
-        label = examples.labels[training_rows(examples, rows, column, seed, other_hours=1.0), column]
-        base = float(np.log(label.mean() / (1 - label.mean())))
+        learned = training_rows(examples, rows, column, seed, other_hours=1.0)
+        base, taught = (_log_odds(known[learned, column].mean()) for known in (examples.labels, examples.taught))
         network.fusion.prior[column] = base
         for odds in (network.vitals.odds, *learning.fits):
-            odds.trees.start[place] -= base
-            odds.bias[place] -= base
+            odds.trees.start[place] -= taught
+            odds.bias[place] -= taught
+
+
+def _log_odds(share: float) -> float:
+    return float(np.log(share / (1 - share)))
 
 
 def soft_labels(conditions: Sequence[str], examples: Examples, spoken: Spoken, rows: Rows) -> NDArray[np.float32]:

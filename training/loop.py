@@ -128,7 +128,7 @@ def train(
             rows = _mine(order[first : first + recipe.batch])
             if len(rows) > 1:
                 optimiser.zero_grad()
-                labels = torch.from_numpy(examples.labels[rows])
+                labels = torch.from_numpy(examples.taught[rows])
                 _loss(batches.logits(network, rows, recipe, rng), labels).backward()
                 _share_gradients(network)
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -59,24 +59,34 @@ def fit_odds(
     for place, condition in enumerate(conditions):
         column = NAMES.index(condition)
         learned = training_rows(examples, rows, column, seed, other_hours=1.0, late=LATE)
-        label = examples.labels[learned, column]
+        label, taught = examples.labels[learned, column], examples.taught[learned, column]
         if len(learned) < FEWEST or not 0 < label.sum() < len(label):
             continue
         report(f"log odds of {CONDITIONS[column].name}: {len(learned)} rows")
         features, told = hand_features(examples, learned), summarised(vitals, examples, learned)
         for number, odds in enumerate(inner):
             rest = fold[learned] != number
-            fit_trees(odds.trees, place, features[rest], label[rest], _seeds(seed, number))
-            fit_additive(odds, place, told[rest], label[rest])
+            _fit(odds, place, features[rest], told[rest], taught[rest], _seeds(seed, number))
         told_of = _unseen(inner, place, fold[learned], features, told)
         share = best_share(*told_of, label)
         report(f"share of the regression: {share}")
         for odds in (*inner, vitals.odds):
             odds.share[place] = share
-        fit_trees(vitals.odds.trees, place, features, label, _seeds(seed, FOLDS))
-        fit_additive(vitals.odds, place, told, label)
+        _fit(vitals.odds, place, features, told, taught, _seeds(seed, FOLDS))
         fitted.append(condition)
     return Learning(inner, fold, fitted)
+
+
+def _fit(
+    odds: Odds,
+    place: int,
+    features: NDArray[np.floating],
+    told: NDArray[np.floating],
+    taught: NDArray[np.floating],
+    seeds: Sequence[int],
+) -> None:
+    fit_trees(odds.trees, place, features, taught, seeds)
+    fit_additive(odds, place, told, taught)
 
 
 def _seeds(seed: int, number: int) -> list[int]:
@@ -118,9 +128,16 @@ def summarised(vitals: VitalsEncoder, examples: Examples, rows: Rows) -> NDArray
     return np.concatenate(parts)
 
 
-def fit_additive(odds: Odds, place: int, told: NDArray[np.floating], label: NDArray[np.floating]) -> LogisticRegression:
-    """The regression that the log odds of condition `place` now hold."""
-    fitted = LogisticRegression(C=1 / PENALTY, max_iter=300).fit(told, label)
+def fit_additive(
+    odds: Odds, place: int, told: NDArray[np.floating], taught: NDArray[np.floating]
+) -> LogisticRegression:
+    """The regression that the log odds of condition `place` now hold. taught: [rows] in [0, 1]; what lies between is
+    learned with either label, each for its part."""
+    either = np.flatnonzero((taught > 0) & (taught < 1))
+    rows = np.append(np.arange(len(taught)), either)
+    label = np.append(np.ceil(taught), np.zeros(len(either)))
+    weight = np.append(np.where(taught > 0, taught, 1.0), 1 - taught[either])
+    fitted = LogisticRegression(C=1 / PENALTY, max_iter=300).fit(told[rows], label, weight)
     odds.weight[place] = torch.from_numpy(fitted.coef_[0])
     odds.bias[place] = float(fitted.intercept_[0])
     return fitted

@@ -28,6 +28,8 @@ class Picture:
 class Stay:
     """One stay. `group` is the patient, for splits; `labels` by condition; `snapshots` in ms, ascending.
 
+    `taught` is what training is told in a label's place, in [0, 1]: a course nearly as bad counts in part. No figure,
+    threshold or calibration is of it.
     `hourly` holds conditions whose label changes within the stay: one label a snapshot, NaN where unknown.
     `site` is the hospital, unit or source of the stay, for figures by site; no input of the model.
     """
@@ -41,6 +43,7 @@ class Stay:
     pictures: Sequence[Picture] = field(default=())
     hourly: Mapping[str, Sequence[float]] = field(default_factory=dict)
     site: str = ""
+    taught: Mapping[str, float] = field(default_factory=dict)
 
 
 def vitals_event(patient: str, number: int, time_ms: int, measured: Sequence[tuple[str, float, str]]) -> Event:

@@ -9,17 +9,16 @@ from models.conditions import NAMES
 from models.evidence import MOST, Evidence
 from models.layers import ODDS
 from models.network import Architecture, Network
-from models.vision import FEATURES
+from tests.training.stays import documented, views_of
 from training import evidence, lsa
 from training.batches import Batches
 from training.calibrating import choose_shares, fit_calibration
 from training.dataset import build
-from training.documents import Views, note_tokens, scan_tokens
+from training.documents import note_tokens, scan_tokens
 from training.evidence import FOLDS, fit_evidence, fit_trust, late_fusion, linear, soft_labels, spoken_of
 from training.loop import make_tokenizer, predict, train
 from training.recipes import Recipe
 from training.scales import fit_scales
-from training.stays import EPOCH_MS, Picture, Stay, note_event, vitals_event
 
 PATIENTS = 120
 CONDITIONS = ("critical-course",)
@@ -33,28 +32,12 @@ def _quiet(line):
 
 @pytest.fixture(scope="module")
 def examples():
-    """Patients with a note and a picture each; half of the notes say what will come, and most pulses do."""
-    rng = np.random.default_rng(0)
-    stays = []
-    for number in range(PATIENTS):
-        ill = rng.random() < 0.4
-        said = ill if rng.random() < 0.85 else not ill
-        text = f"{'septic shock' if said else 'no distress'} ward {number % 5} bed {number}"
-        events = [note_event(f"p{number}", 0, EPOCH_MS, text)]
-        pulse = 80.0 + 30 * ill + rng.normal(0, 10)
-        if number % 3:
-            events.append(vitals_event(f"p{number}", 1, EPOCH_MS, [("8867-4", pulse, "/min")]))
-        picture = Picture(EPOCH_MS, np.zeros((224, 224), np.float32), "DX")
-        label = {"critical-course": float(ill)}
-        stays.append(Stay(f"p{number}", f"p{number}", "test", events, label, [EPOCH_MS], [picture]))
-    return build(stays)
+    return build(documented(PATIENTS))
 
 
 @pytest.fixture(scope="module")
 def seen(examples):
-    features = np.random.default_rng(1).normal(size=(PATIENTS, FEATURES)).astype(np.float32)
-    features[:, :60] += 0.8 * examples.labels[:, [COLUMN]]
-    return Views(torch.from_numpy(features), torch.zeros(PATIENTS, 1, 56, 56))
+    return views_of(examples.labels[:, COLUMN])
 
 
 @cache

@@ -11,7 +11,7 @@ from models.vitals import INPUTS
 from tests.training.stays import HOURS, stays
 from training import odds
 from training.batches import Batches
-from training.boosting import compile_trees
+from training.boosting import compile_trees, fit_trees
 from training.dataset import build
 from training.hand import hand_features
 from training.loop import predict, train
@@ -74,6 +74,24 @@ def test_log_odds_are_the_mean_of_the_trees_and_scikit_learns_regression(example
     np.testing.assert_allclose(answer[:, 1], (0.5 + fitted.decision_function(told.numpy())) / 2, atol=1e-5)
 
 
+def test_what_is_taught_in_part_moves_both_fits_in_part(examples):
+    network, column = _network(examples), NAMES.index("in-hospital-mortality")
+    rows = np.arange(len(examples.labels))
+    features, told = _asked(network, examples, rows)
+    halfway = rows[examples.labels[:, column] == 0][::2]
+    odds_of = []
+    for share in (0.0, 1 / 3, 1.0):
+        taught = examples.labels[:, column].copy()
+        taught[halfway] = share
+        held = Odds(2, 30, INPUTS)
+        fit_trees(held.trees, 0, features.numpy(), taught, [1, 2, 3])
+        fit_additive(held, 0, told.numpy(), taught)
+        odds_of.append([float(by(x)[halfway, 0].mean()) for by, x in ((held.trees, features), (held.additive, told))])
+    for none, part, whole in zip(*odds_of, strict=True):
+        assert none < part < whole
+        assert 1 / (1 + np.exp(-part)) < 0.5
+
+
 def test_the_share_goes_to_who_knows_and_is_divided_where_both_know_something():
     rng = np.random.default_rng(0)
     truth = rng.normal(0, 2, 4000)
@@ -114,7 +132,8 @@ def test_a_patient_is_told_of_by_fits_that_never_saw_it(examples, few, monkeypat
     told = fit_odds(_network(examples).vitals, CONDITIONS, examples, rows, 0, lambda line: None)
     spoilt = build(stays())
     mine = told.fold == 0
-    spoilt.labels[mine] = 1 - spoilt.labels[mine]
+    for known in (spoilt.labels, spoilt.taught):
+        known[mine] = 1 - known[mine]
     monkeypatch.setattr(odds, "patient_folds", lambda *_: told.fold)  # folds go by labels: these shall stay
     again = fit_odds(_network(examples).vitals, CONDITIONS, spoilt, rows, 0, lambda line: None)
     first, same = told.fits[0].state_dict(), again.fits[0].state_dict()

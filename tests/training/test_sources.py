@@ -1,3 +1,5 @@
+import csv
+import gzip
 import itertools
 from dataclasses import replace
 
@@ -8,7 +10,7 @@ from models.signals import by_name
 from streaming.clock import MINUTE_MS
 from streaming.messages import Note
 from training.dataset import build
-from training.sources import covid, eicu, luna16
+from training.sources import covid, eicu, luna16, physionet2012
 from training.sources.eicu_measured import measured
 from training.sources.eicu_tables import known_at
 from training.sources.eicu_written import DOCUMENTS, written
@@ -88,3 +90,22 @@ def test_only_pictures_that_may_be_given_away_unless_told_otherwise(data_root):
     given_away, all_of_them = list(covid.read(root)), list(covid.read(root, open_only=False))
     assert 0 < len(given_away) < len(all_of_them)
     assert np.isfinite(all_of_them[0].pictures[0].pixels).all()
+
+
+def test_who_died_soon_after_hospital_is_taught_as_part_of_a_death_and_counted_as_alive(data_root, tmp_path):
+    root = data_root / "physionet2012"
+    with (root / "Outcomes-a.csv").open(encoding="utf-8") as lines:
+        head, *ends = list(csv.reader(lines))[:400]
+    with gzip.open(root / "set-a.long.csv.gz", "rt", encoding="utf-8") as lines:
+        rows = list(itertools.islice(lines, 4000))
+    with gzip.open(tmp_path / "set-a.long.csv.gz", "wt", encoding="utf-8") as out:
+        out.writelines(rows)
+    (tmp_path / "Outcomes-a.csv").write_text("\n".join(map(",".join, [head, *ends])))
+    mortality = physionet2012.CONDITION
+    found = {stay.patient: (stay.labels[mortality], stay.taught[mortality]) for stay in physionet2012.read(tmp_path)}
+    survival = {row[0]: int(row[head.index("Survival")]) for row in ends}
+    died = {row[0] for row in ends if row[-1] == "1"}
+    assert found and set(found.values()) == {(0.0, 0.0), (0.0, physionet2012.SOON), (1.0, 1.0)}
+    for patient, (label, taught) in found.items():
+        assert label == (patient in died)
+        assert (taught == physionet2012.SOON) == (patient not in died and 0 <= survival[patient] <= 90)

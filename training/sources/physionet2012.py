@@ -3,7 +3,7 @@
 import csv
 import gzip
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from models.signals import SIGNALS, ImplausibleValue, by_name, to_canonical
@@ -12,6 +12,9 @@ from training.stays import EPOCH_MS, Stay, vitals_event
 
 HOURS = (6, 12, 18, 24, 30, 36, 42, 48)
 CONDITION = "in-hospital-mortality"
+SOON_DAYS, SOON = 90, 1 / 3
+"""Who left hospital alive and died within so many days of admission to the ICU is taught as this much of a death in
+hospital: such patients were ill, and there are half as many of them as of the others who died."""
 _UNITS = {"FiO2": "1"}
 _BY_NAME = {signal.physionet2012: signal for signal in SIGNALS if signal.physionet2012}
 _UNIT = {
@@ -26,25 +29,31 @@ _CUFF = {"NISysABP": "SysABP", "NIDiasABP": "DiasABP", "NIMAP": "MAP"}
 
 def read(root: Path) -> Iterator[Stay]:
     """Every stay with a known outcome, of whichever sets lie there."""
-    deaths: dict[str, float] = {}
+    ends: dict[str, tuple[float, float]] = {}
     for path in sorted(root.glob("Outcomes-*")):
         with path.open(encoding="utf-8") as lines:
-            deaths |= {row["RecordID"]: float(row["In-hospital_death"]) for row in csv.DictReader(lines)}
+            ends |= {row["RecordID"]: _end(row) for row in csv.DictReader(lines)}
     for path in sorted(root.glob("set-*.long.csv.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             rows: list[tuple[str, str, str]] = []
             current = ""
             for record, time, name, value in list(csv.reader(lines))[1:]:
                 if record != current:
-                    if current in deaths:
-                        yield _stay(current, rows, deaths[current])
+                    if current in ends:
+                        yield _stay(current, rows, *ends[current])
                     current, rows = record, []
                 rows.append((time, name, value))
-            if current in deaths:
-                yield _stay(current, rows, deaths[current])
+            if current in ends:
+                yield _stay(current, rows, *ends[current])
 
 
-def _stay(record: str, rows: list[tuple[str, str, str]], died: float) -> Stay:
+def _end(row: Mapping[str, str]) -> tuple[float, float]:
+    """Whether the patient died in hospital, and what training is told of it; `Survival` is in days, -1 if unknown."""
+    died = float(row["In-hospital_death"])
+    return died, SOON if not died and 0 <= float(row["Survival"]) <= SOON_DAYS else died
+
+
+def _stay(record: str, rows: list[tuple[str, str, str]], died: float, taught: float) -> Stay:
     by_time: dict[int, list[tuple[str, float, str]]] = defaultdict(list)
     site = ""
     for time, name, text in rows:
@@ -66,4 +75,5 @@ def _stay(record: str, rows: list[tuple[str, str, str]], died: float) -> Stay:
         for number, (at, measured) in enumerate(sorted(by_time.items()))
     ]
     snapshots = [EPOCH_MS + hour * HOUR_MS for hour in HOURS]
-    return Stay(record, record, "physionet2012", events, {CONDITION: died}, snapshots, site=site)
+    labels = {CONDITION: died}
+    return Stay(record, record, "physionet2012", events, labels, snapshots, site=site, taught={CONDITION: taught})
