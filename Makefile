@@ -15,7 +15,7 @@ test: $(FULL)/.installed  ## style, import rules and every test, on the real bro
 	$(FULL)/bin/ruff check .
 	$(FULL)/bin/ruff format --check .
 	$(FULL)/bin/lint-imports --no-cache
-	$(FULL)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(FULL)/bin/python -m pytest  # more threads spin where other work shares the cores
 
 # A virtual environment of exactly what a lock names, and this project in it.
 define environment
