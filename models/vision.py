@@ -82,6 +82,7 @@ class Trunk(nn.Module):
                 inward = outward
             self.stages.append(nn.Sequential(*blocks))
         self.requires_grad_(False)
+        self.eval()  # a module is made in training mode
 
     def train(self, mode: bool = True) -> "Trunk":
         return super().train(False)

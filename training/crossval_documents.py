@@ -31,12 +31,11 @@ from torch import nn
 from models.conditions import NAMES
 from models.vision import ScanEncoder
 from models.window import MODALITIES, SLOTS
-from training import imagenet
 from training.cohort import folds
 from training.crossval import MODEL, judge, out_of_fold
 from training.dataset import Examples, build
 from training.document_peers import document_peers
-from training.documents import Views, learn_scans, scan_tokens, views
+from training.documents import Views, imagenet_views, learn_scans, scan_tokens
 from training.loop import predict
 from training.metrics import evaluate
 from training.recipes import reference
@@ -133,10 +132,7 @@ def _views(examples: Examples, kept: Path | None) -> Views:
     if kept and kept.exists():
         with np.load(kept) as arrays:
             return Views(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["small"]))
-    trunk = ScanEncoder().trunk
-    if len(examples.pictures):
-        imagenet.load_trunk(trunk)
-    seen = views(trunk, examples.pictures)
+    seen = imagenet_views(examples.pictures)
     if kept:
         np.savez(kept, features=seen.features.numpy(), small=seen.small.numpy())
     return seen

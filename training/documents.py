@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from models.kinds import KINDS
 from models.text import NoteEncoder
 from models.vision import FEATURES, ScanEncoder, Trunk, shrunk
+from training import imagenet
 from training.dataset import Examples
 
 Rows = NDArray[np.int64]
@@ -45,6 +46,14 @@ def views(trunk: Trunk, pictures: NDArray[np.float32]) -> Views:
             features.append(trunk(pixels))
             small.append(shrunk(pixels))
     return Views(torch.cat(features).clone(), torch.cat(small).clone())
+
+
+def imagenet_views(pictures: NDArray[np.float32]) -> Views:
+    """`views` by the trunk with its ImageNet weights, which every run begins with."""
+    trunk = ScanEncoder().trunk
+    if len(pictures):
+        imagenet.load_trunk(trunk)
+    return views(trunk, pictures)
 
 
 def learn_scans(

@@ -14,6 +14,7 @@ from streaming.errors import ConfigError
 from training import imagenet
 from training.cohort import split
 from training.dataset import build
+from training.documents import imagenet_views
 from training.export import export
 from training.loop import join_processes, predict, train
 from training.metrics import measure
@@ -63,10 +64,11 @@ def run(name: str, root: Path, out: Path, seed: int | None, report: Callable[[st
         examples.group, examples.stratum, recipe.train_share, recipe.validation_share, recipe.seed
     )
     checkpoint = out.with_name(f"{out.name}.run.pt")
-    trained = train(examples, train_rows, validation_rows, recipe, tell, checkpoint)
+    seen = imagenet_views(examples.pictures)
+    trained = train(examples, train_rows, validation_rows, recipe, tell, checkpoint, seen)
     if not first:
         return
-    metrics = measure(examples, test_rows, predict(trained, examples, test_rows))
+    metrics = measure(examples, test_rows, predict(trained, examples, test_rows, seen))
     card = about(recipe, trained.epochs, metrics, root)
     export(trained.network, trained.tokenizer, trained.calibration, trained.thresholds, card, out, trained.conformal)
     checkpoint.unlink(missing_ok=True)

@@ -74,6 +74,14 @@ def test_the_trunk_stays_as_it_is_in_training(scans):
     assert all(parameter.grad is None for parameter in scans.trunk.parameters())
 
 
+def test_a_new_trunk_sees_a_picture_alike_whatever_stands_beside_it():
+    trunk, pictures = ScanEncoder().trunk, np.random.default_rng(0).random((3, 224, 224), np.float32)
+    before = {name: value.clone() for name, value in trunk.state_dict().items()}
+    together, alone = views(trunk, pictures).features, views(trunk, pictures[:1]).features
+    torch.testing.assert_close(together[:1], alone, rtol=1e-3, atol=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
+
+
 def test_views_once_a_picture_give_the_encoders_own_answer(scans):
     pictures = np.random.default_rng(1).random((3, 224, 224), np.float32)
     kinds = one_hot(["CT", "DX", "MR"])
