@@ -5,6 +5,7 @@ from the training rows' (soft) labels; the fusion then learns over finished toke
 a recurrent network and a CNN in every step. Shapes: N rows, P pictures, T texts, C conditions, D width.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ Rows = NDArray[np.int64]
 Report = Callable[[str], None]
 
 AT_ONCE = 128
+FEW_PICTURES = 4
+"""Pictures that the trunk looks at together, channels last: more than twice as fast as 128 of them, channels first."""
 FEWEST = 32
 """Fewer rows than this are no lesson: the encoder stays as it was drawn."""
 _CT = KINDS.index("CT")
@@ -40,10 +43,11 @@ class Views:
 def views(trunk: Trunk, pictures: NDArray[np.float32]) -> Views:
     """Both views of pictures [P, 224, 224]. The trunk never changes, so one call serves every fold and seed."""
     features, small = [torch.zeros(0, FEATURES)], [torch.zeros(0, 1, 56, 56)]
+    quick = copy.deepcopy(trunk).to(memory_format=torch.channels_last)
     with torch.inference_mode():
-        for first in range(0, len(pictures), AT_ONCE):
-            pixels = torch.from_numpy(pictures[first : first + AT_ONCE]).unsqueeze(1)
-            features.append(trunk(pixels))
+        for first in range(0, len(pictures), FEW_PICTURES):
+            pixels = torch.from_numpy(pictures[first : first + FEW_PICTURES]).unsqueeze(1)
+            features.append(quick(pixels))
             small.append(shrunk(pixels))
     return Views(torch.cat(features).clone(), torch.cat(small).clone())
 
