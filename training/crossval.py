@@ -1,7 +1,7 @@
 """Patient-level cross-validation: out-of-fold probabilities of the model and of its peers on the same splits.
 
-`python -m training.crossval physionet2012 physionet2019 --data DIR --json OUT` measures the reference recipe on data sets
-without documents (`crossval_documents.py` has those with).
+`python -m training.crossval physionet2012 physionet2019 eicu --data DIR --json OUT` measures the reference recipe on these
+data sets, learned together, beside peers that read vitals (`crossval_documents.py` has the peers that read documents).
 
 Every choice inside a fold (early stopping, calibration, trust) sees that fold's training patients only; a fold's
 thresholds for score 1 and utility are chosen on the out-of-fold scores of the other folds' patients.

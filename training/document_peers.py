@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from models.conditions import CONDITIONS
 from models.window import SLOTS
@@ -28,8 +29,7 @@ _WORD = r"[a-zA-Z]{2,}"
 def vitals_odds(examples: Examples, train: Rows, asked: Rows, column: int) -> NDArray[np.floating]:
     """Additive logistic regression on the hand features."""
     told = additive(features_of(examples, train), examples.labels[train, column])(features_of(examples, asked))
-    kept = np.clip(told, 1e-5, 1 - 1e-5)
-    return np.log(kept / (1 - kept))
+    return special.logit(np.clip(told, 1e-5, 1 - 1e-5))
 
 
 def written(examples: Examples, rows: Rows) -> list[str]:

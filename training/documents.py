@@ -54,7 +54,7 @@ def views(trunk: Trunk, pictures: NDArray[np.float32]) -> Views:
 
 def imagenet_views(pictures: NDArray[np.float32]) -> Views:
     """`views` by the trunk with its ImageNet weights, which every run begins with."""
-    trunk = ScanEncoder().trunk
+    trunk = Trunk()
     if len(pictures):
         imagenet.load_trunk(trunk)
     return views(trunk, pictures)

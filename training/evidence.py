@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import special
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -221,15 +222,13 @@ def centre(network: Network, learning: Learning, examples: Examples, rows: Rows,
     for condition in learning.conditions:
         place, column = network.architecture.boosted.index(condition), NAMES.index(condition)
         learned = training_rows(examples, rows, column, seed, other_hours=1.0)
-        base, taught = (_log_odds(known[learned, column].mean()) for known in (examples.labels, examples.taught))
+        base, taught = (
+            float(special.logit(known[learned, column].mean())) for known in (examples.labels, examples.taught)
+        )
         network.fusion.prior[column] = base
         for odds in (network.vitals.odds, *learning.fits):
             odds.trees.start[place] -= taught
             odds.bias[place] -= taught
-
-
-def _log_odds(share: float) -> float:
-    return float(np.log(share / (1 - share)))
 
 
 def soft_labels(conditions: Sequence[str], examples: Examples, spoken: Spoken, rows: Rows) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ HOURS = (6, 12, 18, 24, 30, 36, 42, 48)
 CONDITION = "in-hospital-mortality"
 SOON_DAYS, SOON = 90, 1 / 3
 """Who left hospital alive and died within so many days of admission to the ICU is taught as this much of a death in
-hospital: such patients were ill, and there are half as many of them as of the others who died."""
+hospital: such patients were ill, and there are two of them for five who died in it."""
 _UNITS = {"FiO2": "1"}
 _BY_NAME = {signal.physionet2012: signal for signal in SIGNALS if signal.physionet2012}
 _UNIT = {
