@@ -188,3 +188,10 @@ def test_the_networks_own_logits_stay_out_where_few_patients_do_not_bear_them_ou
     noise = rng.normal(0, 1, own.shape).astype(np.float32)
     assert choose_shares(told, noise, label, group) == 0
     assert choose_shares(told[:4], own[:4], label[:4], group[:4]) < 1
+
+
+def test_a_patient_of_many_rows_does_not_outvote_the_others():
+    label = np.tile([0.0, 1.0], 200).astype(np.float32)[:, None]
+    group = np.array(["long stay"] * 300 + [f"p{number}" for number in range(100)])
+    right = (2 * label - 1) * np.where(group == "long stay", 1, -1).astype(np.float32)[:, None]
+    assert choose_shares(np.zeros_like(right), right, label, group) == 0
