@@ -126,5 +126,5 @@ def _each(
             label = examples.labels[rows, column]
             asked = np.flatnonzero((examples.source[test] == source) & ~np.isnan(examples.labels[test, column]))
             if not condition.hourly and len(asked) and 0 < label.sum() < len(label):
-                told[asked, column] = 1 / (1 + np.exp(-fit(rows, test[asked], column)))
+                told[asked, column] = special.expit(fit(rows, test[asked], column))
     return told

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from models.conditions import NAMES
 from models.fusion import FUSIONS
@@ -190,5 +191,4 @@ def _late(task: Task, modalities: Sequence[str]) -> NDArray[np.float32]:
     there = np.stack([task.present[:, MODALITIES.index(name)] for name in modalities], 1)
     told = np.clip(np.stack([task.probability[named((name,))] for name in modalities], 1), 1e-6, 1 - 1e-6)
     weight = np.where(there.any(1, keepdims=True), there, True)
-    logit = (np.log(told / (1 - told)) * weight).sum(1) / weight.sum(1)
-    return (1 / (1 + np.exp(-logit))).astype(np.float32)
+    return special.expit((special.logit(told) * weight).sum(1) / weight.sum(1)).astype(np.float32)
