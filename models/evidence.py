@@ -3,6 +3,7 @@ token.
 
 Few patients have notes or scans; a penalised logistic regression learns more from them than a network that must find its
 own features. `training/evidence.py` fits it, without the base rate: positive speaks for the condition, 0 says nothing.
+Where scans were labelled by the thousand, what the scan encoder's own head learned takes its place (`training/head.py`).
 The fusion adds it to the logit, as it does the vitals' log odds, and the network learns what goes beyond it.
 """
 

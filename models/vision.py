@@ -4,7 +4,7 @@ Two views of the picture, both pooled by mean and maximum: the first eleven bloc
 arXiv 1905.11946; no squeeze, ReLU6) at full size, and a small CNN over the picture averaged to 56 x 56, where a nodule's
 patch still has all its detail. The trunk starts from ImageNet weights (`training/imagenet.py`) and stays as it is, so
 that training computes its features once a picture: `forward(x, kind)` = `embed(trunk(x), shrunk(x), kind)`. The token ends
-with log odds that are linear in the trunk's features (`models/evidence.py`).
+with log odds that are linear in the trunk's features, or in the token itself (`models/evidence.py`).
 
 Shapes: B rows, D width, K kinds, F pooled features. BatchNorm folds into the convolutions on export.
 """
@@ -145,15 +145,19 @@ class ScanEncoder(nn.Module):
         self.of_detail = nn.Linear(self.detail.width, width)
         self.kind = nn.Linear(len(KINDS), width)
         self.norm = nn.LayerNorm(width)
-        self.evidence = Evidence(FEATURES, conditions) if conditions else None
+        self.evidence = Evidence(FEATURES + width, conditions) if conditions else None
+
+    def described(self, features: Tensor, small: Tensor, kind: Tensor) -> Tensor:
+        """[B, D] from the trunk's features [B, F] and the shrunk picture: the token without log odds."""
+        whole = self.of_trunk(self.dropout(self.scale(features)))
+        return self.norm(whole + self.of_detail(self.dropout(self.detail(small))) + self.kind(kind))
 
     def embed(self, features: Tensor, small: Tensor, kind: Tensor) -> Tensor:
-        """[B, D] from the trunk's features [B, F] and the shrunk picture."""
-        whole = self.of_trunk(self.dropout(self.scale(features)))
-        out_BD = self.norm(whole + self.of_detail(self.dropout(self.detail(small))) + self.kind(kind))
+        """[B, D] of the same: the token."""
+        out_BD = self.described(features, small, kind)
         if self.evidence is None:
             return out_BD
-        return ending_with(self.evidence(features), out_BD)
+        return ending_with(self.evidence(torch.cat([features, out_BD], 1)), out_BD)
 
     def forward(self, pixels: Tensor, kind: Tensor) -> Tensor:
         return self.embed(self.trunk(pixels), shrunk(pixels), kind)

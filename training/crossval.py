@@ -12,6 +12,7 @@ import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -27,14 +28,18 @@ from training.cohort import folds, split
 from training.dataset import Examples, build
 from training.documents import Views
 from training.figures import of_task
+from training.kept import Arrays, Keep, at_once
 from training.loop import Trained, predict, train
 from training.peers import PEERS
 from training.predictions import collect
 from training.recipes import Recipe, reference
 from training.sources import FOLDERS, READERS, data_hash
 
-Peer = Callable[[Examples, NDArray[np.int64], NDArray[np.int64]], NDArray[np.floating]]
+Rows = NDArray[np.int64]
+Peer = Callable[[Examples, Rows, Rows], NDArray[np.floating]]
 """(examples, training rows, test rows) -> [test rows, C], NaN for a condition it says nothing of."""
+Further = Callable[[Trained, Rows], Arrays]
+"""(a fold's model, its test rows) -> more of what it says."""
 MODEL = "model"
 
 
@@ -42,12 +47,12 @@ MODEL = "model"
 class OutOfFold:
     """`probability[name]` is f32 [N, C] of the model (`MODEL`) or a peer, each row by the fold that did not see it.
 
-    fold: [N] which fold tested the row. trained: each fold's model, kept when asked for (to score damaged inputs, say).
+    fold: [N] which fold tested the row. further: by fold, what else its model was asked.
     """
 
     probability: Mapping[str, NDArray[np.float32]]
     fold: NDArray[np.int64]
-    trained: Sequence[Trained]
+    further: Sequence[Arrays]
 
 
 def out_of_fold(
@@ -58,32 +63,41 @@ def out_of_fold(
     count: int = 5,
     seed: int = 1,
     peers: Mapping[str, Peer] | None = None,
-    keep: bool = False,
     seen: Views | None = None,
+    further: Further = lambda trained, test: {},
+    keep: Keep = at_once,
 ) -> OutOfFold:
     """The recipe, and each peer, trained `count` times on all but one fold of patients and asked about that fold.
 
-    `seen` are the pictures' views, so that the trunk need not look at every picture again in every fold.
+    `seen` are the pictures' views, so that the trunk need not look at every picture again in every fold. `further` asks a
+    fold's model for more than its probabilities; the model itself is not kept. `keep` is asked for every answer by name.
     """
     peers = peers or {}
     shape = examples.labels.shape
     probability = {name: np.full(shape, np.nan, np.float32) for name in (MODEL, *peers)}
-    fold, kept = np.full(len(examples.labels), -1), []
+    fold, told = np.full(len(examples.labels), -1), []
     inner = recipe.validation_share / (recipe.train_share + recipe.validation_share)
     group, stratum = examples.group, examples.stratum
+
+    def of_peer(peer: Peer, rest: Rows, test: Rows) -> Arrays:
+        return {"probability": peer(examples, rest, test)}
+
+    def of_model(number: int, rest: Rows, test: Rows) -> Arrays:
+        train_rows, validation_rows, _ = split(group[rest], stratum[rest], 1 - inner, inner, seed)
+        seeded = replace(recipe, seed=recipe.seed + number)
+        trained = train(examples, rest[train_rows], rest[validation_rows], seeded, report, seen=seen)
+        return {"probability": predict(trained, examples, test, seen), **further(trained, test)}
+
     for number, (rest, test) in enumerate(folds(group, stratum, count, seed)):
         fold[test] = number
         for name, peer in peers.items():
             report(f"fold {number + 1}/{count}: {name}")
-            probability[name][test] = peer(examples, rest, test)
+            probability[name][test] = keep(f"{name} {number}", partial(of_peer, peer, rest, test))["probability"]
         report(f"fold {number + 1}/{count}: {MODEL}")
-        train_rows, validation_rows, _ = split(group[rest], stratum[rest], 1 - inner, inner, seed)
-        told = replace(recipe, seed=recipe.seed + number)
-        trained = train(examples, rest[train_rows], rest[validation_rows], told, report, seen=seen)
-        probability[MODEL][test] = predict(trained, examples, test, seen)
-        if keep:
-            kept.append(trained)
-    return OutOfFold(probability, fold, kept)
+        answers = dict(keep(f"{MODEL} {number}", partial(of_model, number, rest, test)))
+        probability[MODEL][test] = answers.pop("probability")
+        told.append(answers)
+    return OutOfFold(probability, fold, told)
 
 
 def judge(examples: Examples, found: OutOfFold, rounds: int = ROUNDS) -> dict[str, Any]:

@@ -5,10 +5,10 @@ eicu, covid: the fused model, the same model with all but one modality taken awa
 COVID's pictures are measured on whatever their licence, and enter no weights that are given away. With `--also
 physionet2012` the folds of both are learned together, as the reference model learns from all its data.
 
-luna16: the scan encoder under a linear head, by two protocols: the data set's own split (trained on train and val;
-patients may cross it), and five folds of blocks of LUNA16's candidates' list (whole scans, but for the one on each
-block's border). Epochs and rate were fixed beforehand, so no test row chooses anything; rotated copies of nodules are not
-read at all. Peers: logistic regression and gradient boosting on the pooled ImageNet features of the same trunk.
+luna16: the fused model, by two protocols: the data set's own split (trained on train and val; patients may cross it),
+and five folds of blocks of LUNA16's candidates' list (whole scans, but for the one on each block's border). No test row
+chooses anything; rotated copies of nodules are not read at all. Peers: logistic regression and gradient boosting on the
+pooled ImageNet features of the same trunk.
 """
 
 import argparse
@@ -26,17 +26,15 @@ import numpy as np
 import orjson
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from models.conditions import NAMES
-from models.vision import ScanEncoder
 from models.window import MODALITIES, SLOTS
-from training.cohort import folds
+from training.cohort import folds, split
 from training.crossval import MODEL, judge, out_of_fold
 from training.dataset import Examples, build
 from training.document_peers import document_peers
-from training.documents import Views, imagenet_views, learn_scans, scan_tokens
-from training.loop import predict
+from training.documents import Views, imagenet_views
+from training.loop import predict, train
 from training.metrics import evaluate
 from training.recipes import reference
 from training.sources import FOLDERS, READERS, covid, eicu, luna16
@@ -47,21 +45,18 @@ Report = Callable[[str], None]
 FOLDS, SEED = 5, 1
 
 
-def scan_logits(examples: Examples, seen: Views, train: Rows, column: int, seed: int, report: Report) -> NDArray[Any]:
-    """[N] of every row, by an encoder and a linear head that learned from the training rows alone."""
-    torch.manual_seed(seed)
-    encoder = ScanEncoder()
-    targets = np.full(examples.labels.shape, np.nan, np.float32)
-    targets[train, column] = examples.labels[train, column]
-    head = learn_scans(encoder, examples, seen, train, targets, seed, report)
-    assert head is not None
-    with torch.inference_mode():
-        told = head(scan_tokens(encoder, seen, examples.kinds))[examples.picture_at, column]
-    return told.numpy()
+def told_by_model(examples: Examples, seen: Views, rows: Rows, test: Rows, seed: int, report: Report) -> NDArray[Any]:
+    """[test, C] probabilities of the fused model that learned from these rows, some of their groups kept apart to stop
+    and to calibrate."""
+    recipe = replace(reference(), seed=seed)
+    inner = recipe.validation_share / (recipe.train_share + recipe.validation_share)
+    learned, judged, _ = split(examples.group[rows], examples.stratum[rows], 1 - inner, inner, seed)
+    trained = train(examples, rows[learned], rows[judged], recipe, report, seen=seen)
+    return predict(trained, examples, test, seen)
 
 
-def peer_logits(examples: Examples, seen: Views, train: Rows) -> Mapping[str, Callable[[Rows, int], NDArray[Any]]]:
-    """Logistic regression and gradient boosting on the trunk's features, by name."""
+def peers_of(examples: Examples, seen: Views, rows: Rows) -> Mapping[str, Callable[[Rows, int], NDArray[Any]]]:
+    """Probabilities by logistic regression and by gradient boosting on the trunk's features, by name."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -71,7 +66,7 @@ def peer_logits(examples: Examples, seen: Views, train: Rows) -> Mapping[str, Ca
 
     def fitted(model: Any) -> Callable[[Rows, int], NDArray[Any]]:
         def told(asked: Rows, column: int) -> NDArray[Any]:
-            return model.fit(features[train], examples.labels[train, column]).decision_function(features[asked])
+            return model.fit(features[rows], examples.labels[rows, column]).predict_proba(features[asked])[:, 1]
 
         return told
 
@@ -83,18 +78,23 @@ def peer_logits(examples: Examples, seen: Views, train: Rows) -> Mapping[str, Ca
 
 def cross_validate_stays(examples: Examples, seen: Views, report: Report) -> dict[str, Any]:
     """`crossval.judge` of the fused model, of what it says by one modality alone, and of the peers."""
+    present = {name: examples.present * np.array([slot == name for slot in SLOTS], np.float32) for name in MODALITIES}
+    alone = {name: replace(examples, present=there) for name, there in present.items() if there.any()}
     found = out_of_fold(
-        examples, reference(), report, count=FOLDS, seed=SEED, peers=document_peers(seen), keep=True, seen=seen
+        examples,
+        reference(),
+        report,
+        count=FOLDS,
+        seed=SEED,
+        peers=document_peers(seen),
+        seen=seen,
+        further=lambda trained, test: {name: predict(trained, one, test, seen) for name, one in alone.items()},
     )
     probability = dict(found.probability)
-    for name in MODALITIES:
-        present = examples.present * np.array([slot == name for slot in SLOTS], np.float32)
-        if present.any():
-            alone, told = replace(examples, present=present), np.full_like(probability[MODEL], np.nan)
-            for number, trained in enumerate(found.trained):
-                rows = np.flatnonzero(found.fold == number)
-                told[rows] = predict(trained, alone, rows, seen)
-            probability[f"model_{name}_only"] = told
+    for name in alone:
+        told = probability[f"model_{name}_only"] = np.full_like(probability[MODEL], np.nan)
+        for number, answers in enumerate(found.further):
+            told[found.fold == number] = answers[name]
     return judge(examples, replace(found, probability=probability))
 
 
@@ -111,18 +111,14 @@ def cross_validate_scans(
     found: dict[str, Any] = {}
     for protocol, parts in protocols.items():
         told: dict[str, NDArray[Any]] = {}
-        for number, (train, test) in enumerate(parts):
+        for number, (rows, test) in enumerate(parts):
             report(f"{protocol} {number + 1}/{len(parts)}")
-            told.setdefault("model", np.full(len(label), np.nan))[test] = scan_logits(
-                examples, seen, train, column, SEED + number, report
-            )[test]
-            for name, peer in peer_logits(examples, seen, train).items():
-                told.setdefault(name, np.full(len(label), np.nan))[test] = peer(test, column)
+            answers = {name: peer(test, column) for name, peer in peers_of(examples, seen, rows).items()}
+            answers[MODEL] = told_by_model(examples, seen, rows, test, SEED + number, report)[:, column]
+            for name, answer in answers.items():
+                told.setdefault(name, np.full(len(label), np.nan))[test] = answer
         tested = np.sort(np.concatenate([test for _, test in parts]))
-        found[protocol] = {
-            name: evaluate(label[tested], nn.functional.sigmoid(torch.from_numpy(logits[tested])).numpy())
-            for name, logits in told.items()
-        }
+        found[protocol] = {name: evaluate(label[tested], probability[tested]) for name, probability in told.items()}
         for name, figures in found[protocol].items():
             report(f"{protocol} {name}: {figures['auroc']}")
     return found

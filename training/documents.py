@@ -1,8 +1,8 @@
 """First lessons of the note and scan encoders, before fusion; then they are kept as they are, and give a token once.
 
-Few patients have notes or scans, so their encoders learn alone, each under a linear head of its own that is thrown away,
-from the training rows' (soft) labels; the fusion then learns over finished tokens, at a fraction of the cost of running
-a recurrent network and a CNN in every step. Shapes: N rows, P pictures, T texts, C conditions, D width.
+Few patients have notes or scans, so their encoders learn alone, each under a linear head of its own (`head.py` says what
+becomes of the scans'), from the training rows' (soft) labels; the fusion then learns over finished tokens, at a fraction of
+the cost of running a recurrent network and a CNN in every step. Shapes: N rows, P pictures, T texts, C conditions, D width.
 """
 
 import copy
@@ -90,7 +90,7 @@ def learn_scans(
     def logits(chosen: Rows) -> Tensor:
         at = torch.from_numpy(examples.picture_at[chosen])
         small = _varied(seen.small[at], kinds[at, _CT] > 0, rng)
-        return head(encoder.embed(seen.features[at], small, kinds[at]))
+        return head(encoder.described(seen.features[at], small, kinds[at]))
 
     _learn((encoder, head), logits, rows, targets, rng, report, "scans", epochs, rate, batch)
     return head
@@ -202,11 +202,22 @@ def note_tokens(encoder: NoteEncoder, ids: NDArray[np.int64]) -> Tensor:
 
 def scan_tokens(encoder: ScanEncoder, seen: Views, kinds: NDArray[np.float32]) -> Tensor:
     """[P, D] of both views and the pictures' kinds [P, K]."""
+    return _of_pictures(encoder, encoder.embed, seen, kinds)
+
+
+def scan_descriptions(encoder: ScanEncoder, seen: Views, kinds: NDArray[np.float32]) -> Tensor:
+    """[P, D] tokens without log odds: what a head of `learn_scans` reads."""
+    return _of_pictures(encoder, encoder.described, seen, kinds)
+
+
+def _of_pictures(
+    encoder: ScanEncoder, told: Callable[[Tensor, Tensor, Tensor], Tensor], seen: Views, kinds: NDArray[np.float32]
+) -> Tensor:
     encoder.eval()
     width = encoder.norm.normalized_shape[0]
     with torch.inference_mode():
         parts = [
-            encoder.embed(
+            told(
                 seen.features[first : first + AT_ONCE],
                 seen.small[first : first + AT_ONCE],
                 torch.from_numpy(kinds[first : first + AT_ONCE]),

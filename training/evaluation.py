@@ -15,7 +15,7 @@ from streaming.errors import ConfigError
 from training.alarms import CONDITION, bedside, hours, utility
 from training.bootstrap import figure, resample
 from training.metrics import at_threshold, evaluate
-from training.robustness import curves
+from training.robustness import ask, curves, modalities_of
 from training.scores import Scores, score
 from training.sources import READERS
 from training.stays import Stay
@@ -42,7 +42,8 @@ def evaluate_dataset(
         raise ConfigError(f"no labelled stays of {dataset} in {root.name}")
     found = {"dataset": dataset, "model": predictor.card.model_hash, "stays": counted.count, "tasks": tasks}
     if robust:
-        found["robustness"] = curves({0: predictor}, {0: list(READERS[dataset](root))}, report)
+        stays = list(READERS[dataset](root))
+        found["robustness"] = curves([ask(predictor, stays, modalities_of(stays), report)])
     return found
 
 

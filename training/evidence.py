@@ -123,7 +123,7 @@ def pieces_in(evidence: PieceEvidence, ids: NDArray[np.int64]) -> csr_array:
 
 
 def _put(evidence: Evidence, place: int, weight: NDArray[np.float32], bias: float) -> None:
-    evidence.weight[:, place] = torch.from_numpy(weight)
+    evidence.weight[: len(weight), place] = torch.from_numpy(weight)
     evidence.bias[place] = bias
 
 

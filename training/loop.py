@@ -22,7 +22,7 @@ from models.calibration import Calibration
 from models.conditions import CONDITIONS
 from models.conformal import Conformal, fit
 from models.network import Architecture, Network
-from training import documents, evidence, imagenet, lsa
+from training import documents, evidence, head, imagenet, lsa
 from training.batches import Batches, draw, pool
 from training.calibrating import choose_shares, choose_thresholds, fit_calibration
 from training.checkpoint import Progress, restore, save
@@ -35,6 +35,7 @@ from training.scales import fit_scales
 
 Rows = NDArray[np.int64]
 Report = Callable[[str], None]
+_UNKNOWN = "[UNK]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,24 @@ class Trained:
 
 
 def make_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
-    """A WordPiece tokenizer of the training texts; id 0 is padding, 1 unknown."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106 - not a password
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    """A WordPiece tokenizer of the training texts; id 0 is padding, 1 unknown. The same texts give the same tokenizer.
+
+    The trainer numbers letters within a word as it meets them, words in no fixed order, and breaks ties by number: so
+    they are numbered beforehand.
+    """
+    normalizer = normalizers.BertNormalizer()
+    letters = sorted({letter for text in texts for letter in normalizer.normalize_str(text) if not letter.isspace()})
+    learned = Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
+    learned.normalizer, learned.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=["[PAD]", "[UNK]"], show_progress=False, min_frequency=2
+        vocab_size=vocabulary,
+        special_tokens=["[PAD]", _UNKNOWN, *(f"##{letter}" for letter in letters)],
+        show_progress=False,
+        min_frequency=2,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    learned.train_from_iterator(texts, trainer)
+    tokenizer = Tokenizer(models.WordPiece(learned.get_vocab(), unk_token=_UNKNOWN))  # nothing in a text is special
+    tokenizer.normalizer, tokenizer.pre_tokenizer = learned.normalizer, learned.pre_tokenizer
     return tokenizer
 
 
@@ -189,7 +200,9 @@ def _taught_documents(
         spoken = evidence.fit_evidence(network, recipe.linear, examples, ids, seen, both, recipe.seed, report)
         targets = evidence.soft_labels(recipe.linear, examples, spoken, rows)
     documents.learn_notes(network.notes, examples, ids, rows, targets, recipe.seed, report)
-    documents.learn_scans(network.scans, examples, seen, rows, examples.labels, recipe.seed, report)
+    learned = documents.learn_scans(network.scans, examples, seen, rows, examples.labels, recipe.seed, report)
+    if learned is not None and spoken is not None:
+        head.take(network.scans, learned, recipe.linear, examples, seen, spoken, judged, recipe.seed, report)
     return seen, spoken
 
 

@@ -1,12 +1,13 @@
 """`make paper`: every measurement of the model, then the report. Owns the order of stages and their files.
 
-    crossval    out-of-fold predictions of the recipe and of every peer, on the same patients' folds
-    robustness  each fold's model on its own patients, damaged, through the live reducer and scorer
-    studies     the recipe with one part changed, on the data sets of several modalities
-    report      paper.json and paper.html from whatever stages have run
+    crossval  out-of-fold predictions of the recipe and of every peer, on the same patients' folds; each fold's model on its
+              own patients, damaged, through the live reducer and scorer
+    studies   the recipe with one part changed, on the data sets of several modalities
+    report    paper.json and paper.html from whatever stages have run
 
-A stage that has run is read from the work folder unless the recipe, the folds, the size or the data have changed. The
-work folder holds predictions of single patients: keep it out of the repository; the report holds figures only.
+What has run, down to a fold of one model, is read from the work folder unless the recipe, the folds, the size, the data or
+the code have changed: an interrupted run goes on where it was. The work folder holds predictions of single patients: keep
+it out of the repository; the report holds figures only.
 """
 
 import argparse
@@ -21,14 +22,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import torch
+from numpy.typing import NDArray
 
 from models.window import MODALITIES
 from training import figures, predictions, report, robustness, studies
 from training.crossval import out_of_fold
 from training.dataset import build
+from training.documents import imagenet_views
 from training.in_memory import as_predictor
+from training.kept import Arrays, Kept
+from training.loop import Trained
 from training.peers import PEERS
 from training.peers_grud import gru_d
 from training.predictions import collect
@@ -36,7 +42,7 @@ from training.recipes import RECIPES, Recipe
 from training.sources import FOLDERS, READERS, covid, data_hash
 from training.stays import Stay
 
-STAGES = ("crossval", "robustness", "studies", "report")
+STAGES = ("crossval", "studies", "report")
 Say = Callable[[str], None]
 
 
@@ -70,8 +76,12 @@ class Paper:
 
     def key(self, stage: str) -> str:
         """What a stage's result depends on."""
-        about = [stage, asdict(self.recipe), self.sources, asdict(self.size), self.seed, self.hashes()]
+        about = [stage, asdict(self.recipe), self.sources, asdict(self.size), self.seed, self.hashes(), _code()]
         return hashlib.sha256(orjson.dumps(about, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+    def kept(self, stage: str) -> Kept:
+        """What a stage has made so far."""
+        return Kept(self.work / stage, self.key(stage))
 
     def hashes(self) -> dict[str, str]:
         return {source: _hash(self.data / FOLDERS[source]) for source in self.sources}
@@ -86,12 +96,20 @@ class Paper:
 _hash = cache(data_hash)
 
 
+@cache
+def _code() -> str:
+    """Hash of everything that a figure may depend on: models, training, and the reducer and scorer of the live system."""
+    root = Path(__file__).parent.parent
+    files = sorted(path for part in ("models", "training", "streaming") for path in (root / part).rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
 def run(paper: Paper, stages: Sequence[str]) -> None:
     """The stages asked for that have not run, then what they gave as one JSON and one page."""
     torch.set_num_threads(1)
     paper.work.mkdir(parents=True, exist_ok=True)
-    if {"crossval", "robustness"} & set(stages):
-        _crossval(paper, "robustness" in stages)
+    if "crossval" in stages:
+        _once(paper, "crossval", partial(_crossval, paper))
     if "studies" in stages:
         _once(paper, "studies", partial(_studies, paper))
     if "report" in stages:
@@ -109,18 +127,25 @@ def _once(paper: Paper, stage: str, make: Callable[[], Any]) -> None:
     path.write_bytes(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def _crossval(paper: Paper, robust: bool) -> None:
-    """Cross-validation, and robustness in the same breath: it needs the folds' models, which are not kept."""
-    held = paper.work / "crossval.json"
-    done = held.exists() and orjson.loads(held.read_bytes())["key"] == paper.key("crossval")
-    damaged = paper.work / "robustness.json"
-    if done and (
-        not robust or (damaged.exists() and orjson.loads(damaged.read_bytes())["key"] == paper.key("robustness"))
-    ):
-        paper.say("crossval, robustness: have run")
-        return
+def _crossval(paper: Paper) -> dict[str, Any]:
+    """Saves the predictions; `{source.condition: curves}` of the folds' models on damaged stays."""
     paper.say(f"reading {', '.join(paper.sources)} through the live reducer")
     examples = build(paper.stays(paper.sources, paper.size.stays))
+    most = min(paper.size.damaged, paper.size.stays or paper.size.damaged)
+    held = {source: robustness.modalities_of(paper.stays([source], most)) for source in paper.sources}
+    wanted = _few if paper.size.quick else lambda name: True
+
+    def ask_damaged(trained: Trained, test: NDArray[np.int64]) -> Arrays:
+        predictor, tested = as_predictor(trained), set(examples.group[test].tolist())
+        told: dict[str, NDArray[Any]] = {}
+        for source in paper.sources:
+            own = [stay for stay in paper.stays([source], most) if stay.group in tested]
+            found = robustness.ask(
+                predictor, own, held[source], lambda line, s=source: paper.say(f"{s}: {line}"), wanted
+            )
+            told |= {f"{source}/{name}": values for name, values in found.arrays().items()}
+        return told
+
     found = out_of_fold(
         examples,
         paper.recipe,
@@ -128,26 +153,22 @@ def _crossval(paper: Paper, robust: bool) -> None:
         count=paper.size.folds,
         seed=paper.seed,
         peers=PEERS | {"gru-d": gru_d},
-        keep=robust,
+        seen=imagenet_views(examples.pictures),
+        further=ask_damaged,
+        keep=paper.kept("crossval"),
     )
     folder = paper.work / "predictions"
     for old in folder.glob("*.npz"):
         old.unlink()
     predictions.save(list(collect(examples, found.probability, found.fold)), folder)
-    _once(paper, "crossval", lambda: {"patients": len(set(examples.group.tolist())), "rows": len(examples.labels)})
-    if robust:
-        fold_of = dict(zip(examples.group.tolist(), found.fold.tolist(), strict=True))
-        predictors = {fold: as_predictor(trained) for fold, trained in enumerate(found.trained)}
-        _once(paper, "robustness", partial(_robustness, paper, predictors, fold_of))
-
-
-def _robustness(paper: Paper, predictors: dict[int, Any], fold_of: dict[str, int]) -> dict[str, Any]:
-    result = {}
+    result: dict[str, Any] = {}
     for source in paper.sources:
-        stays = list(paper.stays([source], min(paper.size.damaged, paper.size.stays or paper.size.damaged)))
-        parts = {fold: [stay for stay in stays if fold_of.get(stay.group) == fold] for fold in predictors}
-        wanted = _few if paper.size.quick else lambda name: True
-        told = robustness.curves(predictors, parts, lambda line, s=source: paper.say(f"{s}: {line}"), wanted)
+        prefix = f"{source}/"
+        of_source = [
+            {name.removeprefix(prefix): values for name, values in answers.items() if name.startswith(prefix)}
+            for answers in found.further
+        ]
+        told = robustness.curves([robustness.asked_of(arrays) for arrays in of_source])
         result |= {f"{source}.{condition}": curves for condition, curves in told.items()}
     return result
 
@@ -165,7 +186,15 @@ def _studies(paper: Paper) -> dict[str, Any]:
     examples = build(stays)
     every = (lambda v: v.study != "ablations") if paper.size.quick else (lambda v: True)
     return studies.run(
-        examples, stays, paper.recipe, as_predictor, paper.say, paper.size.study_folds, paper.seed, every
+        examples,
+        stays,
+        paper.recipe,
+        as_predictor,
+        paper.say,
+        paper.size.study_folds,
+        paper.seed,
+        paper.kept("studies"),
+        every,
     )
 
 
@@ -189,7 +218,7 @@ def _gather(paper: Paper) -> dict[str, Any]:
             "versions": {name: version(name) for name in ("torch", "numpy", "scikit-learn")},
         },
     }
-    for stage in ("crossval", "robustness", "studies"):
+    for stage in ("crossval", "studies"):
         path = paper.work / f"{stage}.json"
         held = orjson.loads(path.read_bytes()) if path.exists() else {}
         if held.get("key") != paper.key(stage):
@@ -198,6 +227,7 @@ def _gather(paper: Paper) -> dict[str, Any]:
             paper.say("figures of every task")
             found = predictions.load(paper.work / "predictions")
             body["tasks"] = {task.name: figures.of_task(task, paper.size.rounds) for task in found}
+            body["robustness"] = held["result"]
         else:
             body[stage] = held["result"]
     return body

@@ -8,7 +8,7 @@ Every random choice comes from the seed and the stay's own name: the same in eve
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -22,12 +22,14 @@ from models.window import MODALITIES
 from streaming.envelope import Event, Measurements
 from streaming.messages import Note
 from training.bootstrap import figure, resample, verdict
+from training.kept import Arrays
 from training.metrics import figures, ranked
 from training.scores import Scores, score
 from training.stays import Picture, Stay
 
 Damage = Callable[[Stay, np.random.Generator], Stay]
 RATES = tuple(round(0.1 * step, 1) for step in range(1, 10))
+_PROBABILITY, _ITEMS = "probability:", "items:"
 _STATIC = frozenset(row for row, signal in enumerate(SIGNALS) if signal.kind == "static")
 DIAGNOSES = re.compile(
     r"\b(sepsis|septic\w*|pneumonia\w*|ards|embol\w*|infarct\w*|stroke|ha?emorrhag\w*|ischa?emi\w*|cancer|carcinoma\w*|"
@@ -186,27 +188,73 @@ def damaged(stays: Iterable[Stay], damage: Damage, seed: int = 0) -> Iterable[St
         yield damage(stay, np.random.default_rng([seed, zlib.crc32(stay.patient.encode())]))
 
 
-def curves(
-    predictors: Mapping[int, Predictor],
-    stays: Mapping[int, Sequence[Stay]],
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Stays scored as they are (damage "none") and damaged; rows and their order do not depend on the damage.
+
+    labels: f32 [N, C], NaN where it does not count. group: [N] patients. By damage: probability f32 [N, C]; items [N], what
+    a score rests on.
+    """
+
+    conditions: tuple[str, ...]
+    labels: NDArray[np.float32]
+    group: NDArray[np.str_]
+    probability: Mapping[str, NDArray[np.float32]]
+    items: Mapping[str, NDArray[np.int64]]
+
+    def arrays(self) -> Arrays:
+        """As arrays by name, to be kept; `asked_of` reads them."""
+        told = {f"{_PROBABILITY}{damage}": values for damage, values in self.probability.items()}
+        told |= {f"{_ITEMS}{damage}": values for damage, values in self.items.items()}
+        return {"conditions": np.array(self.conditions), "labels": self.labels, "group": self.group, **told}
+
+
+def asked_of(arrays: Arrays) -> Asked:
+    """What `Asked.arrays` gave."""
+
+    def by_damage(prefix: str) -> dict[str, NDArray[Any]]:
+        return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+
+    conditions = tuple(arrays["conditions"].tolist())
+    return Asked(conditions, arrays["labels"], arrays["group"], by_damage(_PROBABILITY), by_damage(_ITEMS))
+
+
+def ask(
+    predictor: Predictor,
+    stays: Sequence[Stay],
+    modalities: Sequence[str],
     report: Callable[[str], None],
     wanted: Callable[[str], bool] = lambda name: True,
-) -> dict[str, Any]:
-    """Per condition and damage: figures, and the paired change from the undamaged scores.
-
-    predictors and stays are by fold: each stay is scored by the model that did not learn from it (one fold for an
-    artifact on patients that it never saw). `{condition: {damage: {"n", "positives", metric: figure,
-    "change": {metric: figure + "verdict"}}}}`; the damage "none" has no change.
-    """
-    every = damages(modalities_of(stay for part in stays.values() for stay in part))
+) -> Asked:
+    """The predictor's scores of stays that it never saw, under every wanted damage to these modalities."""
+    every = damages(modalities)
     chosen = {"none": only(*MODALITIES), **{name: damage for name, damage in every.items() if wanted(name)}}
-    found: dict[str, Any] = {}
-    base: dict[str, dict[str, NDArray[np.float64]]] = {}
+    found: dict[str, Scores] = {}
     for number, (name, damage) in enumerate(chosen.items()):
         report(f"robustness {number + 1}/{len(chosen)}: {name}")
-        parts = [score(predictors[fold], damaged(stays[fold], damage)) for fold in stays]
+        found[name] = score(predictor, damaged(stays, damage))
+    base = found["none"]
+    return Asked(
+        conditions=base.conditions,
+        labels=base.labels,
+        group=base.group,
+        probability={name: scores.probability for name, scores in found.items()},
+        items={name: scores.items for name, scores in found.items()},
+    )
+
+
+def curves(parts: Sequence[Asked]) -> dict[str, Any]:
+    """Per condition and damage: figures, and the paired change from the undamaged scores.
+
+    parts: each fold's stays, scored by the model that did not learn from them (one part for an artifact).
+    `{condition: {damage: {"n", "positives", metric: figure, "change": {metric: figure + "verdict"}}}}`; the damage "none"
+    has no change.
+    """
+    found: dict[str, Any] = {}
+    base: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for name in parts[0].probability:
         for condition in parts[0].conditions:
-            told = _told(parts, condition)
+            told = _told(parts, condition, name)
             if told is None:
                 continue
             about, draws = told
@@ -220,15 +268,18 @@ def curves(
     return found
 
 
-def _told(parts: Sequence[Scores], condition: str) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]] | None:
-    """Draws over all folds' rows together; rows and their order do not depend on the damage."""
+def _told(
+    parts: Sequence[Asked], condition: str, damage: str
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]] | None:
+    """Draws over all folds' rows together."""
     column = parts[0].conditions.index(condition)
-    rows = [part.rows(condition) for part in parts]
-    label = np.concatenate([part.labels[at, column] for part, at in zip(parts, rows, strict=True)])
+    label = np.concatenate([part.labels[:, column] for part in parts])
+    rows = np.flatnonzero(~np.isnan(label))
+    label = label[rows]
     if not 0 < label.sum() < len(label):
         return None
-    probability = np.concatenate([part.probability[at, column] for part, at in zip(parts, rows, strict=True)])
-    group = np.concatenate([part.group[at] for part, at in zip(parts, rows, strict=True)])
-    items = np.concatenate([part.items[at] for part, at in zip(parts, rows, strict=True)])
+    probability = np.concatenate([part.probability[damage][:, column] for part in parts])[rows]
+    group = np.concatenate([part.group for part in parts])[rows]
+    items = np.concatenate([part.items[damage] for part in parts])[rows]
     about = {"n": len(label), "positives": int(label.sum()), "without_data": int((items == 0).sum())}
     return about, ranked(label, probability, resample(group, rounds=200))

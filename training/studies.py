@@ -4,6 +4,7 @@ modalities, on the same folds. Owns variants and who is compared with whom; leav
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -15,9 +16,12 @@ from models.conditions import NAMES
 from models.fusion import FUSIONS
 from models.predictor import Predictor
 from models.window import MODALITIES, SLOTS
-from training.crossval import OutOfFold, out_of_fold
+from training.crossval import Further, OutOfFold, out_of_fold
 from training.dataset import Examples
+from training.documents import imagenet_views
 from training.figures import compared
+from training.kept import Arrays, Keep
+from training.loop import Trained
 from training.predictions import Task, collect
 from training.recipes import Recipe
 from training.robustness import damaged, fewer, only
@@ -83,51 +87,64 @@ def run(
     examples: Examples,
     stays: Sequence[Stay],
     recipe: Recipe,
-    as_predictor: Callable[[Any], Predictor],
+    as_predictor: Callable[[Trained], Predictor],
     report: Callable[[str], None],
     count: int,
     seed: int,
+    keep: Keep,
     wanted: Callable[[Variant], bool] = lambda variant: True,
 ) -> dict[str, Any]:
     """`{task: {study: compared}}` over stays of several modalities; examples are those stays'."""
     there = (examples.present > 0).any(0)
     modalities = [name for name in MODALITIES if any(there[i] for i, slot in enumerate(SLOTS) if slot == name)]
     chosen = [variant for variant in variants(recipe, modalities) if wanted(variant)]
+    seen = imagenet_views(examples.pictures)
+
+    def trained(name: str, other: Examples, changed: Recipe, further: Further = lambda trained, test: {}) -> OutOfFold:
+        def under(part: str, make: Callable[[], Arrays]) -> Arrays:
+            return keep(f"{name} {part}", make)
+
+        return out_of_fold(other, changed, report, count=count, seed=seed, seen=seen, further=further, keep=under)
+
     report("studies: the model itself")
-    base = out_of_fold(examples, recipe, report, count=count, seed=seed, keep=True)
+    ask_live = partial(_live, examples, stays, modalities, as_predictor, report)
+    base = trained("whole", examples, recipe, ask_live)
     told: Told = {"model": base.probability["model"]}
     for number, variant in enumerate(chosen):
         report(f"studies {number + 1}/{len(chosen)}: {variant.study}, {variant.name}")
-        other, changed = variant.change(examples, recipe)
-        told[variant.name] = out_of_fold(other, changed, report, count=count, seed=seed).probability["model"]
+        told[variant.name] = trained(variant.name, *variant.change(examples, recipe)).probability["model"]
     tasks = [task for task in collect(examples, told, base.fold) if len(np.unique(task.stay)) == len(task.stay)]
-    live = _live(base, examples, stays, modalities, as_predictor, report)
+    live: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for answers in base.further:
+        names = answers["stay"].tolist()
+        for damage, probability in answers.items():
+            if damage != "stay":
+                live.setdefault(damage, {}).update(zip(names, probability, strict=True))
     return {task.name: dict(_compared(task, chosen, live, modalities, recipe)) for task in tasks}
 
 
 def _live(
-    base: OutOfFold,
     examples: Examples,
     stays: Sequence[Stay],
     modalities: Sequence[str],
-    as_predictor: Callable[[Any], Predictor],
+    as_predictor: Callable[[Trained], Predictor],
     report: Callable[[str], None],
-) -> dict[str, dict[str, NDArray[np.float32]]]:
-    """What each fold's model says, through the live scorer, of its own stays damaged: by damage and stay, [C]."""
-    fold_of = dict(zip(examples.stay.tolist(), base.fold.tolist(), strict=True))
+    trained: Trained,
+    test: NDArray[np.int64],
+) -> Arrays:
+    """What a fold's model says, through the live scorer, of its own stays damaged: by damage [stays, C], and `stay` [stays]
+    their names."""
+    tested = set(examples.stay[test].tolist())
+    own = [stay for stay in stays if stay.patient in tested]
     chosen = {named(kept): only(*kept) for size in range(1, len(modalities)) for kept in combinations(modalities, size)}
     chosen |= {_missing(name): fewer(name, MANY_MISSING) for name in modalities}
-    found: dict[str, dict[str, NDArray[np.float32]]] = {}
-    predictors = [as_predictor(trained) for trained in base.trained]
+    found: dict[str, NDArray[Any]] = {}
+    predictor = as_predictor(trained)
     for name, damage in chosen.items():
         report(f"studies: the model with {name.removeprefix('model, ')}")
-        of_stay: dict[str, NDArray[np.float32]] = {}
-        for fold, predictor in enumerate(predictors):
-            own = [stay for stay in stays if fold_of.get(stay.patient) == fold]
-            scores = score(predictor, damaged(own, damage))
-            for stay, probability in zip(scores.stay.tolist(), scores.probability, strict=True):
-                of_stay[stay] = probability  # the last of a stay counts
-        found[name] = of_stay
+        scores = score(predictor, damaged(own, damage))
+        last = np.append(scores.stay[1:] != scores.stay[:-1], True)  # of a stay the last score counts
+        found |= {"stay": scores.stay[last], name: scores.probability[last]}
     return found
 
 

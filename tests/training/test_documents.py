@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -25,6 +27,14 @@ def scans():
 
 def _session(module, given):
     return onnxruntime.InferenceSession(_onnx(module, given), providers=["CPUExecutionProvider"])
+
+
+def test_the_same_texts_give_the_same_tokenizer_and_nothing_in_a_text_is_padding():
+    texts = [f"{a}{b}{c}{number} {c}{a}" for number, (a, b, c) in enumerate(itertools.product("acehimnpst", repeat=3))]
+    first, again = make_tokenizer(texts, 120), make_tokenizer(texts[::-1], 120)
+    assert first.get_vocab() == again.get_vocab()
+    ids = tokenize(first, ["[PAD] ##a [UNK]"])[0, 0]
+    assert first.id_to_token(0) == "[PAD]" and (ids[: np.flatnonzero(ids)[-1]] > 0).all()
 
 
 def test_notes_convert_whole_and_answer_alike():

@@ -88,7 +88,12 @@ def test_every_subset_rate_and_noise_has_a_name():
 def test_curves_through_the_live_scorer_say_what_changed(predictor, data_root):
     stays = list(islice(READERS["eicu"](data_root / FOLDERS["eicu"]), 80))
     wanted = {"only/notes", "missing/vitals/0.9"}
-    found = robustness.curves({0: predictor}, {0: stays}, lambda line: None, wanted.__contains__)
+    modalities = robustness.modalities_of(stays)
+    parts = [
+        robustness.ask(predictor, part, modalities, lambda _: None, wanted.__contains__)
+        for part in (stays[:30], stays[30:])
+    ]
+    found = robustness.curves([robustness.asked_of(part.arrays()) for part in parts])
     mortality = found["in-hospital-mortality"]
     assert set(mortality) == {"none", *wanted}
     assert "change" not in mortality["none"]
