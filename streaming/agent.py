@@ -30,7 +30,7 @@ STOP_S = 15.0
 STUCK_S = 60.0
 """An idle consumer asks the broker at least every 1.5 s. One that has not for so long is stuck: only a new process
 helps. Work that waits, or something that is away, is no such case."""
-WATCH_EVERY_S = 0.2
+WATCH_EVERY_S = 1.0
 
 
 class Worker:
@@ -101,7 +101,7 @@ class Worker:
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             if not self.engine.waiting:
-                garbage.tidy_if_worth_it()
+                garbage.tidy()
             now = time.monotonic()
             if not self.assigned or self.engine.waiting or self.engine.paused or self.app.fetches is None:
                 idle_since = now

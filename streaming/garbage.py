@@ -2,16 +2,13 @@
 
 Left alone it walks every long-lived object, patients' states above all, whenever a quarter more has come to live: tens of
 milliseconds in the middle of a batch, hundreds with many patients. So what lives is set aside (`gc.freeze`: still freed
-by its reference counts, no longer walked), a few times a second, when nothing waits; each time only what is new is walked.
+by its reference counts, no longer walked), once a second, when nothing waits; each time only what is new is walked.
 """
 
 import gc
 
 YOUNG = 50_000
 """Objects made and not freed after which the collector runs by itself: so many come together only in a long hurry."""
-
-ENOUGH = 2_000
-"""New objects that are worth a walk; thousands more come in a second of a thousand events."""
 
 SELDOM = (50, 20)
 """Of the collector's own runs every fiftieth walks those that lived through one, of these every twentieth all: so memory
@@ -25,12 +22,6 @@ def on_our_terms() -> None:
 
 
 def tidy() -> None:
-    """Collects what has become garbage since the last time, and sets aside what lives."""
+    """Collects what has become garbage since the last time, and sets aside what lives. About a millisecond."""
     gc.collect()
     gc.freeze()
-
-
-def tidy_if_worth_it() -> None:
-    """`tidy` where enough is new: a millisecond or two, however many patients there are."""
-    if gc.get_count()[0] > ENOUGH:
-        tidy()

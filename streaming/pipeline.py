@@ -33,7 +33,7 @@ from streaming.scoring import Scorer
 from streaming.session import Ahead, Batch, Outcome, Session, Taken
 from streaming.settings import ScoreMode
 from streaming.state import PatientState, apply
-from streaming.turns import Pace, Turns
+from streaming.turns import Turns
 
 ENCODED_AHEAD = 32
 """Notes of a batch, at most, that are encoded ahead. More are a backlog: there only those that stand in the end are."""
@@ -41,7 +41,7 @@ ENCODED_AHEAD = 32
 INLINE_UPDATES = 16
 """So few vitals are scored on the event loop: handing them to a thread costs both more."""
 AT_ONCE = 8
-"""Updates scored on the loop between two turns of others, at most: one to two milliseconds on an idle machine."""
+"""Updates scored on the loop between two turns of others: one to two milliseconds."""
 
 MONITORED_MS = 24 * HOUR_MS
 """A patient of whom nothing was recorded for a day is no longer taken for monitored."""
@@ -106,7 +106,6 @@ class Pipeline:
         self._forwarder = Forwarder(rules.site, rules.partition_of)
         self._sessions: dict[int, Session] = {}
         self._refused_in_a_row = 0
-        self._pace = Pace(AT_ONCE)
         self.ahead: Ahead = {"notes": self._encode_ahead}
 
     # ---------------------------------------------------------------- ahead
@@ -288,12 +287,10 @@ class Pipeline:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._executor, self._score_now, updates)
         encode_ms = fuse_ms = 0.0
-        turns, done = Turns(), 0
-        while done < len(updates):
-            step, started = updates[done : done + self._pace.items], time.thread_time()
-            encoded_ms, fused_ms = self._score_now(step)
-            self._pace.took(len(step), time.thread_time() - started)
-            encode_ms, fuse_ms, done = encode_ms + encoded_ms, fuse_ms + fused_ms, done + len(step)
+        turns = Turns()
+        for first in range(0, len(updates), AT_ONCE):
+            encoded_ms, fused_ms = self._score_now(updates[first : first + AT_ONCE])
+            encode_ms, fuse_ms = encode_ms + encoded_ms, fuse_ms + fused_ms
             await turns.give()
         return encode_ms, fuse_ms
 

@@ -6,8 +6,6 @@ import time
 
 HOLD_S = 0.002
 """A step should take less than this, or the loop is held as long as the step takes."""
-STEP_S = 1.5 * HOLD_S
-"""What a step of several items may take: work before it may have held the loop already."""
 SWITCH_S = HOLD_S / 4
 """How long another thread may keep the interpreter once the loop wants it back; Python's own 5 ms would be paid at every
 one of the loop's system calls while a thread scores."""
@@ -30,19 +28,3 @@ class Turns:
         if time.perf_counter() >= self._until:
             await asyncio.sleep(0)
             self._until = time.perf_counter() + HOLD_S
-
-
-class Pace:
-    """`items`: how many a step takes on, at most `most`, so that it ends within `STEP_S`. What steps took of a processor
-    tells: the same machine may be three times as slow as a minute ago.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.items = self._most = most
-
-    def took(self, items: int, seconds: float) -> None:
-        """A step of so many items took so long."""
-        if seconds > STEP_S:
-            self.items = max(1, min(self.items - 1, int(items * STEP_S / seconds)))
-        elif items >= self.items and seconds < STEP_S / 2:
-            self.items = min(self._most, self.items + 1)

@@ -42,22 +42,3 @@ def test_a_thread_gives_way_sooner_than_a_step_may_hold_the_loop():
         assert sys.getswitchinterval() < turns.HOLD_S < usual
     finally:
         sys.setswitchinterval(usual)
-
-
-def test_a_step_takes_as_many_items_as_its_time_holds():
-    pace = turns.Pace(8)
-
-    def work(of_item_s, steps):
-        for _ in range(steps):
-            pace.took(pace.items, 0.3 * turns.STEP_S + pace.items * of_item_s)
-        return pace.items
-
-    assert work(turns.STEP_S / 40, 5) == 8
-    slow = work(turns.STEP_S / 6, 5)
-    assert 0.3 * turns.STEP_S + slow * turns.STEP_S / 6 <= turns.STEP_S and slow > 1
-    assert work(turns.STEP_S, 5) == 1
-    pace.took(1, turns.STEP_S / 4)
-    assert pace.items == 2
-    pace.took(1, turns.STEP_S / 4)  # less than a step holds says nothing of a whole one
-    assert pace.items == 2
-    assert work(turns.STEP_S / 100, 20) == 8
