@@ -13,6 +13,11 @@ Keep = Callable[[str, Callable[[], Arrays]], Arrays]
 """(name, how it is made) -> the arrays of that name."""
 
 
+def under(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Those whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+
+
 def at_once(name: str, make: Callable[[], Arrays]) -> Arrays:
     """Keeps nothing."""
     return make()

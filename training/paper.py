@@ -27,13 +27,12 @@ import orjson
 import torch
 from numpy.typing import NDArray
 
-from models.window import MODALITIES
 from training import figures, predictions, report, robustness, studies
 from training.crossval import out_of_fold
 from training.dataset import build
 from training.documents import imagenet_views
 from training.in_memory import as_predictor
-from training.kept import Arrays, Kept
+from training.kept import Arrays, Kept, under
 from training.loop import Trained
 from training.peers import PEERS
 from training.peers_grud import gru_d
@@ -132,7 +131,7 @@ def _crossval(paper: Paper) -> dict[str, Any]:
     paper.say(f"reading {', '.join(paper.sources)} through the live reducer")
     examples = build(paper.stays(paper.sources, paper.size.stays))
     most = min(paper.size.damaged, paper.size.stays or paper.size.damaged)
-    held = {source: robustness.modalities_of(paper.stays([source], most)) for source in paper.sources}
+    held = {source: _modalities(paper, source, most) for source in paper.sources}
     wanted = _few if paper.size.quick else lambda name: True
 
     def ask_damaged(trained: Trained, test: NDArray[np.int64]) -> Arrays:
@@ -163,12 +162,7 @@ def _crossval(paper: Paper) -> dict[str, Any]:
     predictions.save(list(collect(examples, found.probability, found.fold)), folder)
     result: dict[str, Any] = {}
     for source in paper.sources:
-        prefix = f"{source}/"
-        of_source = [
-            {name.removeprefix(prefix): values for name, values in answers.items() if name.startswith(prefix)}
-            for answers in found.further
-        ]
-        told = robustness.curves([robustness.asked_of(arrays) for arrays in of_source])
+        told = robustness.curves([robustness.asked_of(under(f"{source}/", answers)) for answers in found.further])
         result |= {f"{source}.{condition}": curves for condition, curves in told.items()}
     return result
 
@@ -179,7 +173,7 @@ def _few(name: str) -> bool:
 
 
 def _studies(paper: Paper) -> dict[str, Any]:
-    several = [source for source in paper.sources if _modalities(paper, source) > 1]
+    several = [source for source in paper.sources if len(_modalities(paper, source, 200)) > 1]
     if not several:
         return {}
     stays = list(paper.stays(several, paper.size.stays))
@@ -198,9 +192,9 @@ def _studies(paper: Paper) -> dict[str, Any]:
     )
 
 
-def _modalities(paper: Paper, source: str) -> int:
-    found = robustness.modalities_of(paper.stays([source], 200))
-    return len([name for name in MODALITIES if name in found])
+def _modalities(paper: Paper, source: str, most: int) -> Sequence[str]:
+    """What some of a data set's first stays have."""
+    return robustness.modalities_of(paper.stays([source], most))
 
 
 def _gather(paper: Paper) -> dict[str, Any]:

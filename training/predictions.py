@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from models.signals import by_name
 from models.window import OF_MODALITY
 from training.dataset import Examples
+from training.kept import under
 from training.metrics import tasks
 
+_PROBABILITY = "probability:"
 _ROWS = ("label", "fold", "group", "stay", "site", "age", "male", "present")
 
 
@@ -73,7 +75,7 @@ def save(found: Sequence[Task], folder: Path) -> None:
     """One npz a task."""
     folder.mkdir(parents=True, exist_ok=True)
     for task in found:
-        told = {f"probability:{who}": values for who, values in task.probability.items()}
+        told = {f"{_PROBABILITY}{who}": values for who, values in task.probability.items()}
         np.savez_compressed(folder / f"{task.name}.npz", **{name: getattr(task, name) for name in _ROWS}, **told)
 
 
@@ -82,6 +84,6 @@ def load(folder: Path) -> list[Task]:
     found = []
     for path in sorted(folder.glob("*.npz")):
         with np.load(path, allow_pickle=False) as held:
-            told = {name.removeprefix("probability:"): held[name] for name in held.files if ":" in name}
-            found.append(Task(path.stem, **{name: held[name] for name in _ROWS}, probability=told))
+            rows = {name: held[name] for name in _ROWS}
+            found.append(Task(path.stem, **rows, probability=under(_PROBABILITY, held)))
     return found

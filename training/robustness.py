@@ -22,7 +22,7 @@ from models.window import MODALITIES
 from streaming.envelope import Event, Measurements
 from streaming.messages import Note
 from training.bootstrap import figure, resample, verdict
-from training.kept import Arrays
+from training.kept import Arrays, under
 from training.metrics import figures, ranked
 from training.scores import Scores, score
 from training.stays import Picture, Stay
@@ -211,12 +211,8 @@ class Asked:
 
 def asked_of(arrays: Arrays) -> Asked:
     """What `Asked.arrays` gave."""
-
-    def by_damage(prefix: str) -> dict[str, NDArray[Any]]:
-        return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
-
     conditions = tuple(arrays["conditions"].tolist())
-    return Asked(conditions, arrays["labels"], arrays["group"], by_damage(_PROBABILITY), by_damage(_ITEMS))
+    return Asked(conditions, arrays["labels"], arrays["group"], under(_PROBABILITY, arrays), under(_ITEMS, arrays))
 
 
 def ask(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from models.vision import FEATURES
+from models.vision import FEATURES, shrunk
 from streaming.clock import HOUR_MS
 from training.documents import Views
 from training.stays import EPOCH_MS, Picture, Stay, note_event, vitals_event
@@ -48,6 +48,22 @@ def documented(count: int = 120, seed: int = 0) -> Iterator[Stay]:
         picture = Picture(EPOCH_MS, np.zeros((224, 224), np.float32), "DX")
         label = {"critical-course": float(ill)}
         yield Stay(f"p{number}", f"p{number}", "test", events, label, [EPOCH_MS], [picture])
+
+
+def pictured(count: int, tells: float = 1.0, seed: int = 2) -> Iterator[Stay]:
+    """A CT picture each, every second with a nodule, which this share of the pictures shows."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        pixels = rng.random((224, 224), np.float32) * 0.2
+        label = float(number % 2)
+        pixels[90:130, 90:130] += 0.7 * label * (rng.random() < tells)
+        picture = Picture(EPOCH_MS, pixels, "CT")
+        yield Stay(f"s{number}", f"s{number}", "test", [], {"lung-nodule": label}, [EPOCH_MS], [picture])
+
+
+def shrunk_views(pictures: np.ndarray) -> Views:
+    """Of pictures [P, 224, 224], without the trunk's features."""
+    return Views(torch.zeros(len(pictures), FEATURES), shrunk(torch.from_numpy(pictures).unsqueeze(1)))
 
 
 def views_of(label: np.ndarray, seed: int = 1) -> Views:

@@ -8,13 +8,14 @@ import torch
 from models.kinds import one_hot
 from models.text import NoteEncoder
 from models.tokens import tokenize
-from models.vision import FEATURES, ScanEncoder, shrunk
+from models.vision import ScanEncoder
+from tests.training.stays import pictured, shrunk_views
 from training import lsa
 from training.dataset import build
-from training.documents import Views, learn_notes, learn_scans, note_tokens, scan_tokens, views
+from training.documents import learn_notes, learn_scans, note_tokens, scan_tokens, views
 from training.export import _onnx
 from training.loop import make_tokenizer
-from training.stays import EPOCH_MS, Picture, Stay, note_event
+from training.stays import EPOCH_MS, Stay, note_event
 
 TEXTS = ["septic shock, on pressors", "no acute distress", "septic shock and renal failure", "well, no distress"] * 5
 
@@ -102,17 +103,8 @@ def test_views_once_a_picture_give_the_encoders_own_answer(scans):
 
 
 def test_a_scan_encoder_learns_from_the_rows_it_is_given_only():
-    rng = np.random.default_rng(2)
-    stays = []
-    for number in range(200):
-        pixels = rng.random((224, 224), np.float32) * 0.2
-        label = float(number % 2)
-        pixels[90:130, 90:130] += 0.7 * label
-        picture = Picture(EPOCH_MS, pixels, "CT")
-        stays.append(Stay(f"s{number}", f"s{number}", "test", [], {"lung-nodule": label}, [EPOCH_MS], [picture]))
-    examples = build(stays)
-    small = shrunk(torch.from_numpy(examples.pictures).unsqueeze(1))
-    seen = Views(torch.zeros(200, FEATURES), small)
+    examples = build(pictured(200))
+    seen = shrunk_views(examples.pictures)
     train, test = np.arange(150), np.arange(150, 200)
     told = []
     for spoiled in (False, True):

@@ -8,12 +8,12 @@ import torch
 from models.conditions import NAMES
 from models.evidence import MOST
 from models.layers import ODDS
-from models.vision import FEATURES, ScanEncoder, shrunk
+from models.vision import ScanEncoder
+from tests.training.stays import pictured, shrunk_views
 from training import head
 from training.dataset import build
-from training.documents import Views, learn_scans, scan_tokens
+from training.documents import learn_scans, scan_tokens
 from training.evidence import FOLDS, Spoken
-from training.stays import EPOCH_MS, Picture, Stay
 
 CONDITION, COLUMN = "lung-nodule", NAMES.index("lung-nodule")
 TRAIN, JUDGED, REST = np.arange(150), np.arange(150, 250), np.arange(250, 300)
@@ -21,21 +21,13 @@ TRAIN, JUDGED, REST = np.arange(150), np.arange(150, 250), np.arange(250, 300)
 
 @pytest.fixture(scope="module")
 def examples():
-    rng = np.random.default_rng(2)
-    stays = []
-    for number in range(300):
-        pixels = rng.random((224, 224), np.float32) * 0.2
-        label = float(number % 2)
-        pixels[90:130, 90:130] += 0.7 * label * (rng.random() < 0.9)
-        picture = Picture(EPOCH_MS, pixels, "CT")
-        stays.append(Stay(f"s{number}", f"s{number}", "test", [], {CONDITION: label}, [EPOCH_MS], [picture]))
-    return build(stays)
+    return build(pictured(300, tells=0.9))
 
 
 @pytest.fixture(scope="module")
 def learned(examples):
     """The views, an encoder that learned from TRAIN and the head under which it did."""
-    seen = Views(torch.zeros(300, FEATURES), shrunk(torch.from_numpy(examples.pictures).unsqueeze(1)))
+    seen = shrunk_views(examples.pictures)
     torch.manual_seed(3)
     encoder = ScanEncoder(conditions=1)
     return seen, encoder, learn_scans(encoder, examples, seen, TRAIN, examples.labels, 4, lambda _: None, epochs=4)
