@@ -128,8 +128,9 @@ def _once(paper: Paper, stage: str, make: Callable[[], Any]) -> None:
 
 def _crossval(paper: Paper) -> dict[str, Any]:
     """Saves the predictions; `{source.condition: curves}` of the folds' models on damaged stays."""
-    paper.say(f"reading {', '.join(paper.sources)} through the live reducer")
-    examples = build(paper.stays(paper.sources, paper.size.stays))
+    examples = build(_read(paper, paper.sources))
+    paper.say(f"{len(examples.pictures)} pictures through the scan encoder's trunk")
+    seen = imagenet_views(examples.pictures)
     most = min(paper.size.damaged, paper.size.stays or paper.size.damaged)
     held = {source: _modalities(paper, source, most) for source in paper.sources}
     wanted = _few if paper.size.quick else lambda name: True
@@ -152,7 +153,7 @@ def _crossval(paper: Paper) -> dict[str, Any]:
         count=paper.size.folds,
         seed=paper.seed,
         peers=PEERS | {"gru-d": gru_d},
-        seen=imagenet_views(examples.pictures),
+        seen=seen,
         further=ask_damaged,
         keep=paper.kept("crossval"),
     )
@@ -167,6 +168,12 @@ def _crossval(paper: Paper) -> dict[str, Any]:
     return result
 
 
+def _read(paper: Paper, sources: Iterable[str]) -> Iterator[Stay]:
+    for source in sources:
+        paper.say(f"reading {source} through the live reducer")
+        yield from paper.stays([source], paper.size.stays)
+
+
 def _few(name: str) -> bool:
     """The damages of a quick run."""
     return name.startswith("only/") or name.endswith(("/0.5", "/0.9", "/4", "/masked"))
@@ -176,7 +183,7 @@ def _studies(paper: Paper) -> dict[str, Any]:
     several = [source for source in paper.sources if len(_modalities(paper, source, 200)) > 1]
     if not several:
         return {}
-    stays = list(paper.stays(several, paper.size.stays))
+    stays = list(_read(paper, several))
     examples = build(stays)
     every = (lambda v: v.study != "ablations") if paper.size.quick else (lambda v: True)
     return studies.run(

@@ -16,7 +16,7 @@ def paper(data_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("paper")
     recipe = replace(RECIPES["paper"](), epochs=1, bootstraps=5)
     size = replace(QUICK, stays=40, damaged=40)
-    made = Paper(data_root, folder / "work", folder / "out", recipe, ("covid",), size, 1, said.append)
+    made = Paper(data_root, folder / "work", folder / "out", recipe, ("covid", "luna16"), size, 1, said.append)
     run(made, ("crossval", "report"))  # the studies train a dozen more models: minutes
     return made, said
 

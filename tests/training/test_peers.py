@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from models.conditions import NAMES
-from tests.training.stays import HOURS, stays
+from tests.training.stays import HOURS, pictured, stays
 from training.crossval import cross_validate
 from training.dataset import build
 from training.peers import PEERS, features_of, training_rows
 from training.recipes import Recipe
 
-DEATH, SEPSIS = NAMES.index("in-hospital-mortality"), NAMES.index("sepsis-6h")
+DEATH, SEPSIS, NODULE = (NAMES.index(name) for name in ("in-hospital-mortality", "sepsis-6h", "lung-nodule"))
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,13 @@ def test_each_peer_tells_the_ill_from_the_well(examples, name):
     told = PEERS[name](examples, train, test)[:, DEATH]
     ill = examples.labels[test, DEATH] == 1
     assert told[ill].mean() > told[~ill].mean()
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_says_nothing_of_what_only_pictures_show(name):
+    examples = build(pictured(40))
+    rows = np.arange(40)
+    assert np.isnan(PEERS[name](examples, rows[:30], rows[30:])[:, NODULE]).all()
 
 
 def test_cross_validation_scores_every_patient_by_a_model_that_never_saw_them(examples):
