@@ -21,7 +21,8 @@ LEAST = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """scale, shift: [K, C]; row 0 is the fit to all validation patients, the others to bootstrap samples.
+    """scale, shift: [K, C]; row 0 is the fit to all validation patients, the others to bootstrap samples. Without samples
+    the interval has no width.
 
     As the logistic function is a tanh, everything is kept for half the log odds: `_half` is the fit's scale and shift, and
     the interval's half width of a logit x is the root of (a x + b) x + c, of `_width` (a, b, c); [C] each.
@@ -34,7 +35,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_half", tuple((x[0] / 2).astype(np.float32) for x in (self.scale, self.shift)))
-        scale, shift = self.scale[1:] - self.scale[1:].mean(0), self.shift[1:] - self.shift[1:].mean(0)
+        scale, shift = (x[1:] - x[1:].mean(0) if len(x) > 1 else x[1:] for x in (self.scale, self.shift))
         spreads = (SPREADS / 2) ** 2 / max(len(scale) - 1, 1)
         squares = [(one * other).sum(0) * spreads for one, other in ((scale, scale), (scale, shift), (shift, shift))]
         object.__setattr__(self, "_width", (squares[0], 2 * squares[1], squares[2] + LEAST))

@@ -46,6 +46,12 @@ def patient_folds(group: Names, stratum: NDArray[np.int64], rows: Rows, count: i
     return found
 
 
+def patient_shares(group: Names) -> NDArray[np.float64]:
+    """[N] one over the rows of a row's patient: what it counts where every patient counts once."""
+    _, of_row, count = np.unique(group, return_inverse=True, return_counts=True)
+    return 1 / count[of_row]
+
+
 def _places(group: Names, stratum: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
     """[N] each patient's place in [0, 1): in random order, and those of one stratum equally far apart."""
     rng = np.random.default_rng(seed)

@@ -23,7 +23,7 @@ from models.pieces import PieceEvidence
 from models.tokens import SENTENCES, WORDS
 from models.vitals import INPUTS
 from models.window import MODALITIES, SLOTS
-from training.cohort import patient_folds
+from training.cohort import patient_folds, patient_shares
 from training.dataset import Examples
 from training.documents import AT_ONCE, Views
 from training.odds import LATE, Learning, summarised
@@ -162,8 +162,7 @@ def linear(
 def mixture(features: Features, label: Array, fold: Rows, group: NDArray[np.str_], name: str) -> dict[float, float]:
     """Penalties and their weights, of sum 1, by how well fits without a fold of patients tell of them, both outcomes counting as
     much: many patients single out the best penalty, few leave a mean over several (Yao et al. 2018, pseudo-BMA)."""
-    _, of_row, count = np.unique(group, return_inverse=True, return_counts=True)
-    share = 1 / count[of_row]
+    share = patient_shares(group)
     sums = [share[label == value].sum() for value in (0, 1)]
     share *= min(sums) / np.where(label == 1, sums[1], sums[0])
     losses = []
@@ -260,8 +259,7 @@ def late_fusion(
     counts once."""
     from scipy.optimize import minimize
 
-    _, of_row, count = np.unique(group, return_inverse=True, return_counts=True)
-    share = 1 / count[of_row]
+    share = patient_shares(group)
     design = np.concatenate([told, np.ones((len(told), 1))], 1).astype(np.float64)
 
     def loss(weight: Array) -> tuple[float, Array]:

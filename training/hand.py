@@ -20,6 +20,7 @@ Scored = Callable[[Array], NDArray[np.float32]]
 """Features [N, C] to probabilities [N]."""
 
 AT_ONCE = 4096
+QUANTILES = 50
 RARE = 0.01
 """A feature that fewer rows than this share have is left out."""
 
@@ -59,9 +60,9 @@ def boosted(features: Array, label: Array, seed: int = 0) -> Scored:
 def additive(features: Array, label: Array, seed: int = 0) -> Scored:
     """Logistic regression on normal scores, their squares and flags of what is missing."""
     common = telling(features)
-    scale = QuantileTransformer(n_quantiles=50, output_distribution="normal", subsample=20_000, random_state=seed).fit(
-        features[:, common]
-    )
+    scale = QuantileTransformer(
+        n_quantiles=min(QUANTILES, len(label)), output_distribution="normal", subsample=20_000, random_state=seed
+    ).fit(features[:, common])
 
     def prepared(asked: Array) -> Array:
         score = np.nan_to_num(np.clip(scale.transform(asked[:, common]), -3, 3))

@@ -87,6 +87,7 @@ def test_a_program_is_made_the_same_each_time(name, network, examples):
     assert str(export_part(module, inputs).graph) == str(export_part(module, inputs).graph)
 
 
+@pytest.mark.filterwarnings("ignore:The tensor attributes self.cell._flat_weights")
 def test_what_must_not_convert_is_noticed():
     class Recurrent(nn.Module):
         def __init__(self):

@@ -225,6 +225,7 @@ def test_what_holds_no_picture_or_cannot_be_decoded_is_not_negotiated(door):
     link.release()
 
 
+@pytest.mark.filterwarnings("ignore:The value")  # pydicom's, of so long a comment
 def test_an_instance_over_the_limit_ends_its_association_only(door):
     broker, start = door
     _, port = start(instance_bytes=300_000)
