@@ -29,6 +29,13 @@ def called(score: str) -> str:
     return known.get(score, score.replace("-", " "))
 
 
+def compared_with(score: str) -> str:
+    """The same after `The model is above`: `itself without ages`, `one of only notes`."""
+    if score.startswith("without "):
+        return f"itself {score}"
+    return f"one of {score}" if score.startswith("only ") else called(score)
+
+
 def beside(other: str, difference: Figures, metrics: Sequence[str], subject: str = "The model") -> str:
     """`The model is above X in AUROC (.012 [.004, .020]) and not told apart from it in AUPRC (...)`"""
     by_verdict: dict[str, list[str]] = {}
@@ -39,7 +46,7 @@ def beside(other: str, difference: Figures, metrics: Sequence[str], subject: str
     said = []
     for verdict in ("above", "below", "not told apart"):
         if verdict in by_verdict:
-            whom = called(other) if not said else "it"
+            whom = compared_with(other) if not said else "it"
             words = f"{verdict} {whom}" if verdict != "not told apart" else f"not told apart from {whom}"
             said.append(f"{words} in {listed(by_verdict[verdict])}")
     return f"{subject} is {listed(said)}." if said else ""
@@ -80,12 +87,22 @@ def alarms(told: Figures) -> list[str]:
 
 
 def study(name: str, told: Figures, metrics: Sequence[str] = ("auroc", "auprc")) -> list[str]:
-    """One sentence a variant, the first score beside it."""
+    """The first score beside each variant that it is told apart from, then beside the others at once."""
     if "scores" not in told:
         return [f"{told['n']} rows, {told['positives']} with the event: too few for figures."]
     first, *others = told["scores"]
     subject = "The model" if first == "model" else first[0].upper() + first[1:]
-    return [line for who in others if (line := beside(who, told["scores"][who]["difference"], metrics, subject))]
+    lines, alike = [], []
+    for who in others:
+        gaps = told["scores"][who]["difference"]
+        if any(gaps[metric]["verdict"] != "not told apart" for metric in metrics):
+            lines.append(beside(who, gaps, metrics, subject))
+        else:
+            alike.append(called(who) if alike else compared_with(who))
+    if alike:
+        where = " nor in ".join(NAMES[metric] for metric in metrics)
+        lines.append(f"{subject} is told apart neither in {where} from {listed(alike)}.")
+    return lines
 
 
 def bars(told: Figures, kind: str) -> str:

@@ -109,6 +109,20 @@ def test_predictions_come_back_as_they_were_saved(tmp_path):
     np.testing.assert_array_equal(again.group, task.group)
 
 
+def test_a_study_names_those_it_is_told_apart_from_and_the_others_at_once():
+    def gap(verdict):
+        one = {"value": 0.1, "low": 0.05, "high": 0.2, "verdict": verdict}
+        return {"difference": {"auroc": one, "auprc": one | {"verdict": "not told apart"}}}
+
+    alike = {name: gap("not told apart") for name in ("without ages", "without trees")}
+    told = {"scores": {"model": {}, "only notes": gap("above"), **alike}}
+    assert words.study("ablations", told) == [
+        "The model is above one of only notes in AUROC (.100 [.050, .200]) and not told apart from it in AUPRC "
+        "(.100 [.050, .200]).",
+        "The model is told apart neither in AUROC nor in AUPRC from itself without ages and without trees.",
+    ]
+
+
 def test_subset_and_missing_comparisons_say_where_the_fused_model_is_below():
     gap = {"value": -0.1, "low": -0.2, "high": -0.05, "verdict": "below"}
     one = {"scores": {"model": {}, "only notes": {"difference": {"auroc": gap}}}}
