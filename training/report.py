@@ -181,9 +181,7 @@ def _study(told: Figures) -> str:
     parts = []
     for name in ("fusions", "single modalities", "pairs of modalities", "ablations"):
         if name in told:
-            parts.append(
-                f"<h3>{_TITLES[name]}</h3>" + _compared(told[name]) + _paragraphs(words.study(name, told[name]))
-            )
+            parts.append(f"<h3>{_TITLES[name]}</h3>" + _compared(told[name]) + _paragraphs(words.study(told[name])))
     for name, kind in (("subsets", "subsets of modalities"), ("many missing", "missing modalities")):
         if name in told:
             parts.append(f"<h3>{_TITLES[name]}</h3><p>{escape(words.bars(told[name], kind))}</p>")

@@ -86,7 +86,7 @@ def alarms(told: Figures) -> list[str]:
     return lines
 
 
-def study(name: str, told: Figures, metrics: Sequence[str] = ("auroc", "auprc")) -> list[str]:
+def study(told: Figures, metrics: Sequence[str] = ("auroc", "auprc")) -> list[str]:
     """The first score beside each variant that it is told apart from, then beside the others at once."""
     if "scores" not in told:
         return [f"{told['n']} rows, {told['positives']} with the event: too few for figures."]

@@ -116,7 +116,7 @@ def test_a_study_names_those_it_is_told_apart_from_and_the_others_at_once():
 
     alike = {name: gap("not told apart") for name in ("without ages", "without trees")}
     told = {"scores": {"model": {}, "only notes": gap("above"), **alike}}
-    assert words.study("ablations", told) == [
+    assert words.study(told) == [
         "The model is above one of only notes in AUROC (.100 [.050, .200]) and not told apart from it in AUPRC "
         "(.100 [.050, .200]).",
         "The model is told apart neither in AUROC nor in AUPRC from itself without ages and without trees.",
