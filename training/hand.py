@@ -17,7 +17,7 @@ from training.dataset import Examples
 
 Array = NDArray[np.floating]
 Scored = Callable[[Array], NDArray[np.float32]]
-"""Features [N, C] to probabilities [N]."""
+"""Features [N, C] to probabilities [N]; NaN of a fit whose rows no feature told apart, as of pictures alone."""
 
 AT_ONCE = 4096
 QUANTILES = 50
@@ -41,9 +41,15 @@ def telling(features: Array) -> NDArray[np.int64]:
     return np.flatnonzero(common)
 
 
+def _silent(asked: Array) -> NDArray[np.float32]:
+    return np.full(len(asked), np.nan, np.float32)
+
+
 def boosted(features: Array, label: Array, seed: int = 0) -> Scored:
     """Histogram gradient boosting (scikit-learn): small steps, shallow trees, a tenth of the features at a split."""
     common = telling(features)
+    if not len(common):
+        return _silent
     fitted = HistGradientBoostingClassifier(
         learning_rate=0.05,
         max_iter=200,
@@ -60,6 +66,8 @@ def boosted(features: Array, label: Array, seed: int = 0) -> Scored:
 def additive(features: Array, label: Array, seed: int = 0) -> Scored:
     """Logistic regression on normal scores, their squares and flags of what is missing."""
     common = telling(features)
+    if not len(common):
+        return _silent
     scale = QuantileTransformer(
         n_quantiles=min(QUANTILES, len(label)), output_distribution="normal", subsample=20_000, random_state=seed
     ).fit(features[:, common])

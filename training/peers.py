@@ -15,7 +15,7 @@ from models.signals import SIGNALS, by_name
 from models.window import SLOTS
 from streaming.news2 import score as news2_score
 from training.dataset import Examples
-from training.hand import Scored, additive, boosted, hand_features, telling
+from training.hand import Scored, additive, boosted, hand_features
 
 Array = NDArray[np.floating]
 Rows = NDArray[np.int64]
@@ -44,8 +44,7 @@ def training_rows(
 def _each_condition(
     examples: Examples, train: Rows, test: Rows, fit: Callable[[Array, Array], Scored]
 ) -> NDArray[np.float32]:
-    """A fit for every source and condition that has both labels, asked about the labelled test rows; none where no
-    feature tells one row from another, as of pictures alone."""
+    """A fit for every source and condition that has both labels, asked about the labelled test rows."""
     told = np.full((len(test), len(CONDITIONS)), np.nan, np.float32)
     for source in np.unique(examples.source[test]):
         of_source = train[examples.source[train] == source]
@@ -53,11 +52,8 @@ def _each_condition(
         for column in range(len(CONDITIONS)):
             rows = training_rows(examples, of_source, column, seed=0)
             label = examples.labels[rows, column]
-            if not 0 < label.sum() < len(label):
-                continue
-            features = features_of(examples, rows)
-            if len(telling(features)):
-                score = fit(features, label)
+            if 0 < label.sum() < len(label):
+                score = fit(features_of(examples, rows), label)
                 counted = asked[~np.isnan(examples.labels[test[asked], column])]
                 found = score(features_of(examples, test[counted]))
                 if CONDITIONS[column].hourly:  # back to the share of hours there is, from the one it learned from
