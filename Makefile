@@ -4,7 +4,7 @@ BASE := .venv
 FULL := .venv-test
 PEERS := .venv-bench
 
-.PHONY: help demo test faults bench tensorrt lock schemas train paper clean
+.PHONY: help demo test faults bench tensorrt lock schemas figures train paper clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -57,6 +57,9 @@ faults: $(FULL)/.installed  ## kill workers in whole replays (ten minutes or mor
 
 schemas: $(FULL)/.installed  ## write deploy/schemas and deploy/asyncapi.yaml from the message classes
 	$(FULL)/bin/python -m streaming.schemas
+
+figures: $(FULL)/.installed  ## write the figures that README quotes from benchmarks/
+	$(FULL)/bin/python -m streaming.readme_figures
 
 train: $(FULL)/.installed  ## train models/reference again from the open data
 	$(FULL)/bin/wardwatch train reference --data $${WARDWATCH_DATA:-../shared/data} --out models/reference

@@ -1,94 +1,187 @@
-"""The page of `bench engine`: plots as inline SVG, no script, nothing loaded. Owns how it looks."""
+"""The pages of `wardwatch bench`: which figures of a result are plotted and how they are called. Pure."""
 
-import html
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import orjson
+from streaming import pages
+from streaming.pages import Section
 
-from streaming.latency import write_with_page
-
-_WIDTH, _LEFT, _ROW = 520, 150, 22
-
-
-def write(report: Mapping[str, Any], path: Path) -> Path:
-    """The JSON, and the page beside it; gives the page's path."""
-    return write_with_page(report, path, _page(report))
+Report = Mapping[str, Any]
+_PERCENTILES = ("p50", "p99")
+_KIB = 1024
 
 
-def _page(report: Mapping[str, Any]) -> str:
+def write(bench: str, report: Report, path: Path) -> Path:
+    """The result of `wardwatch bench <bench>` as JSON, and its page beside it; gives the page's path."""
+    title, about, make = _PAGES[bench]
+    machine = report["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    foot = (
+        f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']} {machine['machine']}, "
+        f"Python {machine['python']}, {versions}; {machine['measured_at']}."
+    )
+    return pages.write(report, path, pages.page(title, about, make(report), foot))
+
+
+def medians(runs: list[Report], key: str, *figures: str) -> dict[str, dict[str, float]]:
+    """Of each distinct `run[key]`, in order of appearance, the median of every figure over its rounds."""
+    members: dict[str, list[Report]] = {}
+    for run in runs:
+        members.setdefault(run[key], []).append(run)
+    return {name: {one: median(run[one] for run in of_name) for one in figures} for name, of_name in members.items()}
+
+
+def _pairs(found: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+    return {name: (told["p50"], told["p99"]) for name, told in found.items()}
+
+
+def _over(ratios: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """`{"p50_vs_faust": r}` as `{"faust": {"p50": r}}`."""
+    found: dict[str, dict[str, float]] = {}
+    for name, ratio in ratios.items():
+        key, _, peer = name.partition("_vs_")
+        found.setdefault(peer, {})[key] = ratio
+    return found
+
+
+def _latency(report: Report) -> list[Section]:
+    rates = sorted({run["rate"] for run in report["runs"]})
+    told = {
+        rate: medians([r for r in report["runs"] if r["rate"] == rate], "name", *_PERCENTILES, "cpu_ms_per_event")
+        for rate in rates
+    }
+    systems = list(told[rates[0]])
+    sections = []
+    for key in _PERCENTILES:
+        by_rate = {s: [(rate, told[rate][s][key]) for rate in rates] for s in systems}
+        plot = pages.lines(by_rate, f"{key} by rate", "events/s") if len(rates) > 1 else ""
+        shown = {s: {f"{rate:,}/s": value for rate, value in line} for s, line in by_rate.items()}
+        sections.append((f"{key} in ms, by events a second", plot + pages.table(shown, "{:.2f}")))
+    cpu = {s: {f"{rate:,}/s": told[rate][s]["cpu_ms_per_event"] for rate in rates} for s in systems}
+    sections.append(("The system's own processor time an event, ms", pages.table(cpu, "{:.2f}")))
+    over = {rate: _over(report["ratios"][str(rate)]) for rate in rates}
+    for peer in over[rates[0]]:
+        ratios = {f"{rate:,}/s": over[rate][peer] for rate in rates}
+        sections.append((f"Wardwatch over {peer}: medians over medians", pages.table(ratios, "{:.2f}")))
+    return sections
+
+
+def _throughput(report: Report) -> list[Section]:
+    told = medians(report["runs"], "system", "per_s", "per_cpu_s")
+    shown = {name: {"events/s": v["per_s"], "events/s of its own CPU": v["per_cpu_s"]} for name, v in told.items()}
+    names = {"per_s": "events/s", "per_cpu_s": "events/s of its own CPU"}
+    sections = [
+        ("Events a second", pages.bars({name: (v["per_s"],) for name, v in told.items()}, "events a second")),
+        ("Beside the processor time it takes itself", pages.table(shown, "{:,.0f}")),
+    ]
+    for system, ratios in report["ratios"].items():
+        rows = {peer: {names[key]: ratio for key, ratio in row.items()} for peer, row in _over(ratios).items()}
+        sections.append((f"{system}, over", pages.table(rows, "{:.2f}")))
+    return sections
+
+
+def _growth(report: Report) -> list[Section]:
+    told = medians(report["runs"], "ward", *_PERCENTILES)
+    memory = {
+        name: {f"{where}, KiB": value / _KIB for where, value in values.items()}
+        for name, values in report["bytes_per_patient"].items()
+    }
+    return [
+        ("p50 (dark) and p99 (pale), ms", pages.bars(_pairs(told), "p50 and p99")),
+        ("Memory a patient", pages.table(memory, "{:,.1f}")),
+        ("Over 100 patients with one measurement each", pages.table(report["ratios"], "{:.2f}")),
+    ]
+
+
+def _mix(report: Report) -> list[Section]:
+    sections = []
+    for system, loads in report["medians"].items():
+        for load, groups in loads.items():
+            sections.append((f"{system}, {load}: p50 (dark) and p99 (pale), ms", pages.bars(_pairs(groups), load)))
+    held = {
+        f"{system}: {group}": values
+        for system, groups in report["held_up_ms"].items()
+        for group, values in groups.items()
+    }
+    return [*sections, ("Later than vitals far from notes and scans, ms", pages.table(held, "{:+.2f}"))]
+
+
+def _scale(report: Report) -> list[Section]:
+    columns = {"events/s": "events_per_s", "workers": "workers", "partitions": "partitions"}
+    plan = {name: {shown: place[key] for shown, key in columns.items()} for name, place in report["places"].items()}
+    waits = {name: (place["p50_ms"], place["p99_ms"]) for name, place in report["places"].items()}
+    return [
+        ("The plan: workers of one core each", pages.table(plan, "{:,.0f}")),
+        ("Time in the worker: p50 (dark) and p99 (pale), ms", pages.bars(waits, "time in the worker")),
+        ("What a micro-batch costs, ms of a core", pages.table({"": report["cost_ms"]}, "{:.2f}")),
+    ]
+
+
+def _engine(report: Report) -> list[Section]:
     ran = {name: result for name, result in report["backends"].items() if "refused" not in result}
-    refused = {name: result["refused"] for name, result in report["backends"].items() if "refused" in result}
+    refused = [f"{name}: {r['refused']}" for name, r in report["backends"].items() if "refused" in r]
 
-    def each(figure: Callable[[Mapping[str, Any]], Any]) -> dict[str, Any]:
+    def each(figure: Callable[[Report], Any]) -> dict[str, Any]:
         return {name: figure(result) for name, result in ran.items()}
 
+    update = each(lambda r: (r["update_ms"]["1"], r["whole_ms"]))
+    lag = each(lambda r: (r["loop_lag_ms"]["inferring"]["p50"], r["loop_lag_ms"]["inferring"]["p99"]))
     sections = [
-        ("One vitals update (dark) and the whole model (pale), ms", _bars(each(_update_and_whole))),
-        ("Event loop late while a thread infers, ms: p50 (dark), p99 (pale)", _bars(each(_loop_lag))),
+        ("One vitals update (dark) and the whole model (pale), ms", pages.bars(update, "update and whole model")),
+        ("Event loop late while a thread infers, ms: p50 (dark), p99 (pale)", pages.bars(lag, "loop lag")),
         (
             "Cold start, s: a new process until its first score",
-            _table(each(lambda r: {"s": r["cold_start_s"]}), "{:.2f}"),
+            pages.table(each(lambda r: {"s": r["cold_start_s"]}), "{:.2f}"),
         ),
-        ("Scored updates a second, by rows in a batch", _table(each(lambda r: r["scored_updates_per_s"]), "{:.0f}")),
+        (
+            "Scored updates a second, by rows in a batch",
+            pages.table(each(lambda r: r["scored_updates_per_s"]), "{:,.0f}"),
+        ),
     ]
     for part in next(iter(ran.values()))["parts_ms"]:
-        sections.append((f"{part}: ms by rows in a batch", _table(each(lambda r, p=part: r["parts_ms"][p]), "{:.3f}")))
-    sections.append(("Largest error against the reference", _table(each(lambda r: r["errors"]), "{:.1e}")))
-    body = "".join(f"<h2>{html.escape(title)}</h2>{content}" for title, content in sections)
-    notes = "".join(f"<li>{html.escape(name)}: {html.escape(why)}</li>" for name, why in refused.items())
-    measured = html.escape(orjson.dumps(report["machine"]).decode())
-    return _TEMPLATE.format(body=body, notes=notes, machine=measured, model=html.escape(report["model"][:12]))
+        by_rows = each(lambda r, p=part: r["parts_ms"][p])
+        sections.append((f"{part}: ms by rows in a batch", pages.table(by_rows, "{:.3f}")))
+    sections.append(("Largest error against the reference", pages.table(each(lambda r: r["errors"]), "{:.1e}")))
+    sections.append((f"What does not run here (model {report['model'][:12]})", pages.listing(refused)))
+    return sections
 
 
-def _update_and_whole(result: Mapping[str, Any]) -> tuple[float, float]:
-    return result["update_ms"]["1"], result["whole_ms"]
-
-
-def _loop_lag(result: Mapping[str, Any]) -> tuple[float, float]:
-    return result["loop_lag_ms"]["inferring"]["p50"], result["loop_lag_ms"]["inferring"]["p99"]
-
-
-def _bars(pairs: Mapping[str, Sequence[float]]) -> str:
-    """A dark bar over a pale one for each name, on a logarithmic axis."""
-    values = [max(value, 1e-3) for pair in pairs.values() for value in pair]
-    low, high = min(values) / 2, max(values)
-
-    def length(value: float) -> float:
-        return _WIDTH * math.log(max(value, low) / low) / max(math.log(high / low), 1e-9)
-
-    drawn = []
-    for row, (name, (dark, pale)) in enumerate(pairs.items()):
-        y = 6 + _ROW * row
-        drawn.append(f'<text x="{_LEFT - 8}" y="{y + 12}" text-anchor="end">{html.escape(name)}</text>')
-        for value, kind in ((pale, "pale"), (dark, "dark")):
-            drawn.append(f'<rect x="{_LEFT}" y="{y}" width="{length(value):.1f}" height="16" class="{kind}"/>')
-        drawn.append(f'<text x="{_LEFT + length(max(dark, pale)) + 6:.1f}" y="{y + 12}">{dark:.3g} / {pale:.3g}</text>')
-    return f'<svg viewBox="0 0 800 {12 + _ROW * len(pairs)}" role="img">{"".join(drawn)}</svg>'
-
-
-def _table(rows: Mapping[str, Mapping[str, float]], form: str) -> str:
-    columns = next(iter(rows.values()))
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    lines = []
-    for name, row in rows.items():
-        cells = "".join(f"<td>{form.format(row[column])}</td>" for column in columns)
-        lines.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
-    return f"<table><thead><tr><th></th>{head}</tr></thead>{''.join(lines)}</table>"
-
-
-_TEMPLATE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Wardwatch engine</title>
-<meta name="viewport" content="width=device-width,initial-scale=1"><style>
-:root{{color-scheme:light dark;--ink:#1b2430;--soft:#6b7785;--bar:#2467c4;--pale:#b9d2f3;--ground:#fbfcfd}}
-@media(prefers-color-scheme:dark){{:root{{--ink:#e6ebf0;--soft:#95a1ae;--bar:#6aa5f0;--pale:#2a456b;--ground:#12171d}}}}
-body{{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--ground);max-width:860px;margin:2rem auto;
-padding:0 1rem}}h1{{font-size:1.4rem}}h2{{font-size:1.05rem;margin-top:2rem}}table{{border-collapse:collapse}}
-th{{text-align:left;font-weight:500;padding:.15rem 1.2rem .15rem 0}}thead th{{color:var(--soft)}}
-td{{text-align:right;font-variant-numeric:tabular-nums;padding:.15rem 1.2rem .15rem 0}}
-svg{{width:100%}}svg text{{font-size:12px;fill:var(--ink)}}.dark{{fill:var(--bar)}}.pale{{fill:var(--pale)}}
-ul,p{{color:var(--soft);overflow-wrap:anywhere}}</style>
-<h1>Wardwatch: the engine by itself</h1><p>Model {model}; every backend in a process of its own, one thread.</p>{body}
-<h2>What does not run here</h2><ul>{notes}</ul><p>{machine}</p></html>
-"""
+_PAGES: Mapping[str, tuple[str, str, Callable[[Report], list[Section]]]] = {
+    "latency": (
+        "Wardwatch: latency beside bare clients",
+        "From produced to received, every event another patient's and scored, medians of interleaved rounds; broker, Redis, "
+        "producer and subscriber on the same cores. The comparators pass the event on and do nothing else.",
+        _latency,
+    ),
+    "throughput": (
+        "Wardwatch: saturation beside bare clients",
+        "Events that wait, taken as fast as each system can, medians of interleaved rounds. Scored: every event another "
+        "patient's, each scored. Catch-up: what waits of a patient is scored once. The comparators do nothing.",
+        _throughput,
+    ),
+    "growth": (
+        "Wardwatch: what a growing ward costs",
+        "Produced to received with few and with many patients in state, and with long histories, medians of interleaved "
+        "rounds; memory is what the worker and Redis grew by.",
+        _growth,
+    ),
+    "mix": (
+        "Wardwatch: vitals with notes and scans among them",
+        "Produced to received by kind of event, medians of interleaved rounds. Bare: vitals, before anybody has a note or a "
+        "scan; alone: vitals, after; mix: notes and scans coming in.",
+        _mix,
+    ),
+    "scale": (
+        "Wardwatch: a plan from measured costs",
+        "The measured cost of a micro-batch put into a queueing simulation. Left out: brokers, Redis, the network, and that "
+        "hashing spreads patients never quite evenly.",
+        _scale,
+    ),
+    "engine": (
+        "Wardwatch: the engine by itself",
+        "Every backend in a process of its own, one thread.",
+        _engine,
+    ),
+}

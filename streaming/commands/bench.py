@@ -36,16 +36,21 @@ class Rates(click.ParamType):
 _rounds = click.option(
     "--rounds", type=click.IntRange(1, 20), default=5, show_default=True, help="interleaved; medians count"
 )
-_json = click.option("--json", "out", type=click.Path(path_type=Path), help="write runs and ratios as JSON")
+_json = click.option(
+    "--json", "out", type=click.Path(path_type=Path), help="write all figures as JSON, and a page with plots beside it"
+)
 
 
-def _told(report: dict[str, Any], out: Path | None, unit: str = "") -> None:
-    import orjson
-
+def _told(report: dict[str, Any], unit: str = "") -> None:
     for name, ratios in report["ratios"].items():
         click.echo(f"{name}{unit}: " + "  ".join(f"{ratio} {value:.2f}" for ratio, value in ratios.items()))
+
+
+def _kept(bench: str, report: dict[str, Any], out: Path | None) -> None:
+    from streaming import bench_page
+
     if out:
-        out.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
+        click.echo(f"figures in {out}, plots in {bench_page.write(bench, report, out)}")
 
 
 @command.command()
@@ -58,7 +63,8 @@ def latency(rates: tuple[int, ...], seconds: int, rounds: int, out: Path | None)
     from streaming.bench_latency import measure
 
     report = measure(Settings(), rates, seconds, rounds, click.echo)
-    _told(report, out, " events/s")
+    _told(report, " events/s")
+    _kept("latency", report, out)
 
 
 @command.command()
@@ -69,7 +75,8 @@ def throughput(rounds: int, out: Path | None) -> None:
     from streaming.bench_throughput import measure
 
     report = measure(Settings(), rounds, click.echo)
-    _told(report, out)
+    _told(report)
+    _kept("throughput", report, out)
 
 
 @command.command()
@@ -81,7 +88,8 @@ def growth(patients: int, rounds: int, out: Path | None) -> None:
     from streaming.bench_growth import measure
 
     report = measure(Settings(), patients, rounds, click.echo)
-    _told(report, out)
+    _told(report)
+    _kept("growth", report, out)
 
 
 @command.command()
@@ -99,28 +107,28 @@ def mix(rate: int, notes: float, burst: int, scans: float, seconds: int, rounds:
 
     data = Path(os.environ.get("WARDWATCH_DATA", "../shared/data"))
     report = measure(Settings(), Mix.of(data, rate, notes, scans, burst), seconds, rounds, click.echo)
-    _told(report, out)
+    _told(report)
     for system, held_up in report["held_up_ms"].items():
         for name, ms in held_up.items():
             click.echo(f"{system}, {name}: later by p50 {ms['p50']:.2f} ms  p99 {ms['p99']:.2f} ms")
+    _kept("mix", report, out)
 
 
 @command.command()
 @click.option("--artifact", "name", default="reference", show_default=True, help="an artifact folder, or `reference`")
 @click.option("--backend", "wanted", multiple=True, help="only these; default: all")
-@click.option("--json", "out", type=click.Path(path_type=Path), help="write all figures as JSON, and a page beside it")
+@_json
 def engine(name: str, wanted: tuple[str, ...], out: Path | None) -> None:
     """Every backend that runs here, by part and rows; a cached vitals update against the whole model; cold starts."""
     from models import artifact, backends
-    from streaming import bench_engine, bench_page
+    from streaming import bench_engine
 
     unknown = [one for one in wanted if one not in backends.BACKENDS]
     if unknown:
         raise click.BadParameter(f"no backend {unknown[0]!r}; there are {', '.join(backends.BACKENDS)}")
     chosen = wanted or tuple(backends.BACKENDS)
     report = bench_engine.measure(artifact.locate(name), chosen, Settings().engines, click.echo)
-    if out:
-        click.echo(f"figures in {out}, plots in {bench_page.write(report, out)}")
+    _kept("engine", report, out)
 
 
 @command.command()
@@ -140,5 +148,4 @@ def scale(latency_file: Path, throughput_file: Path, seed: int, out: Path | None
             f"{name}: {place['events_per_s']:.0f} events/s, {place['workers']} workers, {place['partitions']} partitions,"
             f" p50 {place['p50_ms']:.1f} ms, p99 {place['p99_ms']:.1f} ms"
         )
-    if out:
-        out.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
+    _kept("scale", found, out)

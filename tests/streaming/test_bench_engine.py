@@ -44,7 +44,7 @@ def test_a_backend_that_does_not_run_here_is_named_with_its_reason(report):
 
 
 def test_the_page_is_whole_and_loads_nothing(report, tmp_path):
-    page = bench_page.write(report, tmp_path / "new" / "engine.json")
+    page = bench_page.write("engine", report, tmp_path / "new" / "engine.json")
     assert orjson.loads((tmp_path / "new" / "engine.json").read_bytes())["model"] == report["model"]
     text = page.read_text(encoding="utf-8")
     assert text.count("<svg") == text.count("</svg>") == 2
