@@ -51,11 +51,11 @@ class Conformal:
 def fit(
     probability: NDArray[np.floating],
     label: NDArray[np.floating],
-    group: NDArray[np.str_],
+    cluster: NDArray[np.str_],
     level: float = LEVEL,
     seed: int = 0,
 ) -> Conformal:
-    """Cuts from patients that trained nothing: probability and label [N, C] (NaN where unknown), patient [N].
+    """Cuts from patients that trained nothing: probability and label [N, C] (NaN where unknown), patient (`cluster`) [N].
 
     Of each patient and class one row is drawn, since only patients are exchangeable, not their hours. A class with too
     few patients for the level (fewer than level / (1 - level)) stays in every set, so the head abstains rather than
@@ -72,7 +72,7 @@ def fit(
     for column in range(conditions):
         for outcome in (0, 1):
             rows = rng.permutation(np.flatnonzero(label[:, column] == outcome))
-            _, first = np.unique(group[rows], return_index=True)
+            _, first = np.unique(cluster[rows], return_index=True)
             told = np.sort(np.asarray(probability[rows[first], column], np.float64))
             rank = math.ceil((len(told) + 1) * level)  # of the nonconformity: the other outcome's probability
             if rank > len(told):

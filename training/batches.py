@@ -44,7 +44,8 @@ def draw(examples: Examples, rows: Rows, recipe: Recipe, rng: np.random.Generato
 class Batches:
     """Examples and the finished tokens of their notes [T, D] and scans [P, D], ready to be cut.
 
-    learning, spoken: the fits that a row in training is told of by, because they never saw its patient.
+    learned: the rows that training draws from. learning, spoken: the fits that a row in training is told of by, because
+    they never saw its patient.
     """
 
     def __init__(
@@ -52,11 +53,14 @@ class Batches:
         examples: Examples,
         notes: Tensor,
         scans: Tensor,
+        learned: Rows | None = None,
         learning: Learning | None = None,
         spoken: Spoken | None = None,
     ) -> None:
         self.examples, self.notes, self.scans = examples, notes, scans
         self.learning, self.spoken = learning, spoken
+        at = np.unique(examples.picture_at[[] if learned is None else learned])
+        self.pictures = at[at >= 0]
 
     def all_logits(self, network: Network, rows: Rows, unseen: bool = False) -> NDArray[np.float32]:
         """[rows, C] as the network serves: nothing is dropped. `unseen`: classical fits speak only of patients whom they
@@ -76,9 +80,9 @@ class Batches:
         present = e.present[rows].copy()
         age_h = e.age_h[rows].copy()
         picture_at = e.picture_at[rows].copy()
-        if recipe.plain_scans and len(e.pictures):
+        if recipe.plain_scans and len(self.pictures):
             plain = (rng.random(len(rows)) < recipe.plain_scans) & (picture_at < 0)
-            picture_at[plain] = rng.integers(0, len(e.pictures), int(plain.sum()))
+            picture_at[plain] = rng.choice(self.pictures, int(plain.sum()))
             present[plain, _SCANS_AT] = 1
             age_h[plain, _SCANS_AT] = rng.random(int(plain.sum())) * 48
         for name in MODALITIES:

@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 
 from models.calibration import Calibration
 from models.conditions import NAMES
+from models.conformal import Conformal, abstains
 
 NEVER = 1.5
 """A threshold above every probability."""
@@ -24,13 +25,13 @@ RECALL = {"watch": 0.8, "warning": 0.5, "critical": 0.2}
 def fit_calibration(
     logits: NDArray[np.floating],
     labels: NDArray[np.floating],
-    group: NDArray[np.str_],
+    cluster: NDArray[np.str_],
     bootstraps: int,
     seed: int,
     believed: Mapping[str, float] | None = None,
 ) -> Calibration:
-    """Platt scaling per condition, and again on `bootstraps` samples of the rows, each about a draw from the prior: with
-    few patients the interval is as wide as what was believed before. Rows of one patient count as one in all.
+    """Platt scaling per condition, and again on `bootstraps` samples of the patients, each about a draw from the prior: with
+    few patients the interval is as wide as what was believed before. Rows of one patient (`cluster`) count as one in all.
 
     believed: conditions whose logits are log odds already, but for this shift: their calibration stays near it.
     """
@@ -38,23 +39,20 @@ def fit_calibration(
     scale, shift = np.ones((bootstraps + 1, labels.shape[1])), np.zeros((bootstraps + 1, labels.shape[1]))
     for column, name in enumerate(NAMES):
         known = np.flatnonzero(~np.isnan(labels[:, column]))
-        worth, off, spread = _worth(group[known]), 0.0, (SCALE_SPREAD, SHIFT_SPREAD)
+        patients, of_row = np.unique(cluster[known], return_inverse=True)
+        off, spread = 0.0, (SCALE_SPREAD, SHIFT_SPREAD)
         if believed and name in believed:
             off, spread = believed[name], (BELIEVED_SPREAD, BELIEVED_SPREAD)
         for draw in range(bootstraps + 1):
             rows, centre = known, (1.0, off)
             if draw:
-                rows = rng.choice(known, len(known)) if len(known) else known
+                drawn = rng.integers(0, max(1, len(patients)), len(patients))
+                rows = np.repeat(known, np.bincount(drawn, minlength=len(patients))[of_row])
                 centre = (rng.normal(1, spread[0]), rng.normal(off, spread[1]))
             if 0 < labels[rows, column].sum() < len(rows):
-                told, label = logits[rows, column], labels[rows, column]
+                told, label, worth = logits[rows, column], labels[rows, column], len(patients) / len(rows)
                 scale[draw, column], shift[draw, column] = _platt(told, label, worth, centre, spread)
     return Calibration(scale, shift)
-
-
-def _worth(group: NDArray[np.str_]) -> float:
-    """What a row counts in a likelihood: patients over rows."""
-    return len(np.unique(group)) / max(1, len(group))
 
 
 def _platt(
@@ -80,7 +78,7 @@ def _platt(
 
 
 def choose_shares(
-    told: NDArray[np.floating], own: NDArray[np.floating], labels: NDArray[np.floating], group: NDArray[np.str_]
+    told: NDArray[np.floating], own: NDArray[np.floating], labels: NDArray[np.floating], cluster: NDArray[np.str_]
 ) -> NDArray[np.float32]:
     """[C] how much of the network's own logits [N, C] is added to what classical fits say: the least share that tells
     validation patients as well as the best one, to within a standard error of the difference (Breiman et al. 1984). Few
@@ -92,7 +90,7 @@ def choose_shares(
             continue
         label = labels[rows, column]
         logits = told[rows, column] + np.multiply.outer(SHARES, own[rows, column])
-        _, of_row, count = np.unique(group[rows], return_inverse=True, return_counts=True)
+        _, of_row, count = np.unique(cluster[rows], return_inverse=True, return_counts=True)
         loss = np.stack([np.bincount(of_row, one) / count for one in np.logaddexp(0, logits) - label * logits])
         worse = loss - loss[loss.mean(1).argmin()]  # [shares, patients]
         within = worse.mean(1) <= worse.std(1) / np.sqrt(len(count))
@@ -100,8 +98,28 @@ def choose_shares(
     return shares
 
 
+def kept_recall(
+    probability: NDArray[np.floating],
+    labels: NDArray[np.floating],
+    thresholds: Mapping[str, Mapping[str, float]],
+    sets: Conformal,
+) -> dict[str, dict[str, float]]:
+    """Per condition and level the share of rows with the event that alert: at its threshold or above, and not abstaining.
+    0 where no row has the event."""
+    tells = ~abstains(sets.contains(probability))
+    found = {}
+    for column, condition in enumerate(NAMES):
+        event = labels[:, column] == 1
+        told, score = tells[event, column], probability[event, column]
+        found[condition] = {
+            level: float((told & (score >= at)).mean()) if event.any() else 0.0
+            for level, at in thresholds[condition].items()
+        }
+    return found
+
+
 def choose_thresholds(probability: NDArray[np.floating], labels: NDArray[np.floating]) -> dict[str, dict[str, float]]:
-    """Per condition on validation patients: watch keeps 80 % recall, warning 50 %, critical 20 %.
+    """Per condition on validation patients: by the score alone watch keeps 80 % recall, warning 50 %, critical 20 %.
 
     A condition that no validation patient has gets thresholds that no score reaches: it was not learned, so it is silent.
     """

@@ -46,9 +46,9 @@ def patient_folds(group: Names, stratum: NDArray[np.int64], rows: Rows, count: i
     return found
 
 
-def patient_shares(group: Names) -> NDArray[np.float64]:
+def patient_shares(cluster: Names) -> NDArray[np.float64]:
     """[N] one over the rows of a row's patient: what it counts where every patient counts once."""
-    _, of_row, count = np.unique(group, return_inverse=True, return_counts=True)
+    _, of_row, count = np.unique(cluster, return_inverse=True, return_counts=True)
     return 1 / count[of_row]
 
 

@@ -47,11 +47,13 @@ MODEL = "model"
 class OutOfFold:
     """`probability[name]` is f32 [N, C] of the model (`MODEL`) or a peer, each row by the fold that did not see it.
 
-    fold: [N] which fold tested the row. further: by fold, what else its model was asked.
+    fold: [N] which fold tested the row. share: [folds, C] `Trained.share` of each fold's model. further: by fold, what else
+    its model was asked.
     """
 
     probability: Mapping[str, NDArray[np.float32]]
     fold: NDArray[np.int64]
+    share: NDArray[np.float32]
     further: Sequence[Arrays]
 
 
@@ -75,7 +77,7 @@ def out_of_fold(
     peers = peers or {}
     shape = examples.labels.shape
     probability = {name: np.full(shape, np.nan, np.float32) for name in (MODEL, *peers)}
-    fold, told = np.full(len(examples.labels), -1), []
+    fold, share, told = np.full(len(examples.labels), -1), [], []
     inner = recipe.validation_share / (recipe.train_share + recipe.validation_share)
     group, stratum = examples.group, examples.stratum
 
@@ -86,7 +88,8 @@ def out_of_fold(
         train_rows, validation_rows, _ = split(group[rest], stratum[rest], 1 - inner, inner, seed)
         seeded = replace(recipe, seed=recipe.seed + number)
         trained = train(examples, rest[train_rows], rest[validation_rows], seeded, report, seen=seen)
-        return {"probability": predict(trained, examples, test, seen), **further(trained, test)}
+        asked = {"probability": predict(trained, examples, test, seen), "share": trained.share}
+        return asked | dict(further(trained, test))
 
     for number, (rest, test) in enumerate(folds(group, stratum, count, seed)):
         fold[test] = number
@@ -96,8 +99,9 @@ def out_of_fold(
         report(f"fold {number + 1}/{count}: {MODEL}")
         answers = dict(keep(f"{MODEL} {number}", partial(of_model, number, rest, test)))
         probability[MODEL][test] = answers.pop("probability")
+        share.append(answers.pop("share"))
         told.append(answers)
-    return OutOfFold(probability, fold, told)
+    return OutOfFold(probability, fold, np.array(share), told)
 
 
 def judge(examples: Examples, found: OutOfFold, rounds: int = ROUNDS) -> dict[str, Any]:

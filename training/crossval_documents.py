@@ -15,7 +15,7 @@ import argparse
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
@@ -37,7 +37,7 @@ from training.documents import Views, imagenet_views
 from training.loop import predict, train
 from training.metrics import evaluate
 from training.recipes import reference
-from training.sources import FOLDERS, READERS, covid, eicu, luna16
+from training.sources import FOLDERS, READERS, covid, data_hash, eicu, luna16
 from training.stays import Stay
 
 Rows = NDArray[np.int64]
@@ -118,7 +118,10 @@ def cross_validate_scans(
             for name, answer in answers.items():
                 told.setdefault(name, np.full(len(label), np.nan))[test] = answer
         tested = np.sort(np.concatenate([test for _, test in parts]))
-        found[protocol] = {name: evaluate(label[tested], probability[tested]) for name, probability in told.items()}
+        found[protocol] = {
+            name: evaluate(label[tested], probability[tested], examples.cluster[tested])
+            for name, probability in told.items()
+        }
         for name, figures in found[protocol].items():
             report(f"{protocol} {name}: {figures['auroc']}")
     return found
@@ -165,8 +168,8 @@ def main() -> None:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
-    also = chain.from_iterable(READERS[source](given.root.parent / FOLDERS[source]) for source in given.also)
-    stays = [*STAYS[given.dataset](given.root), *also]
+    roots = {given.dataset: given.root} | {source: given.root.parent / FOLDERS[source] for source in given.also}
+    stays = [*STAYS[given.dataset](given.root), *chain.from_iterable(READERS[s](roots[s]) for s in given.also)]
     examples = build(stays)
     seen = _views(examples, given.views)
     if given.dataset == "luna16":
@@ -179,7 +182,9 @@ def main() -> None:
         "also": given.also,
         "folds": FOLDS,
         "seed": SEED,
+        "recipe": asdict(reference()),
         "tasks": told,
+        "data_sha256": {name: data_hash(folder) for name, folder in roots.items()},
         "versions": {name: version(name) for name in ("torch", "scikit-learn", "numpy")}
         | {"python": platform.python_version()},
     }

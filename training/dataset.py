@@ -36,6 +36,7 @@ class Examples(Summarised):
     labels: NDArray[np.float32]  # [N, C], NaN where unknown
     taught: NDArray[np.float32]  # [N, C] what training is told in their place (`Stay.taught`)
     group: NDArray[np.str_]  # [N] patients, for splits
+    cluster: NDArray[np.str_]  # [N] whose rows count as one (`Stay.cluster`)
     source: NDArray[np.str_]  # [N]
     stay: NDArray[np.str_]  # [N] whose rows are together, in order of time
     site: NDArray[np.str_]  # [N]
@@ -81,6 +82,7 @@ def build(stays: Iterable[Stay], conditions: Sequence[str] = NAMES) -> Examples:
             rows["labels"].append([*label.values()])
             rows["taught"].append([stay.taught.get(condition, known) for condition, known in label.items()])
             rows["group"].append(stay.group)
+            rows["cluster"].append(stay.cluster)
             rows["source"].append(stay.source)
             rows["stay"].append(stay.patient)
             rows["site"].append(stay.site)
@@ -90,9 +92,10 @@ def build(stays: Iterable[Stay], conditions: Sequence[str] = NAMES) -> Examples:
         **{
             name: np.array(rows.pop(name), kind.get(name, np.float32))
             for name in Examples.__slots__
-            if name not in ("group", "source", "stay", "site", "texts", "pictures", "kinds")
+            if name not in ("group", "cluster", "source", "stay", "site", "texts", "pictures", "kinds")
         },
         group=np.array(rows["group"]),
+        cluster=np.array(rows["cluster"]),
         source=np.array(rows["source"]),
         stay=np.array(rows["stay"]),
         site=np.array(rows["site"]),

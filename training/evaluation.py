@@ -1,7 +1,8 @@
 """An artifact over a data set's labelled stays: every figure of every task. Owns what is told of scores.
 
-Scores come from `scores.py` (live reducer, live scorer); thresholds are the artifact's own, from its card, but for the
-alarms at a fixed recall, whose thresholds come from the other half of the patients.
+Scores come from `scores.py` (live reducer, live scorer); thresholds are the artifact's own, from its card, and an
+abstaining score calls nobody, as it raises no alert. Alarms at a fixed recall are the score's alone: their thresholds
+come from the other half of the patients.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -62,20 +63,20 @@ class _Counted:
 def _task(scores: Scores, condition: str, predictor: Predictor) -> dict[str, Any]:
     rows, column = scores.rows(condition), scores.conditions.index(condition)
     label, probability = scores.labels[rows, column], scores.probability[rows, column]
-    thresholds = predictor.card.thresholds[condition]
-    found: dict[str, Any] = evaluate(label, probability, scores.group[rows], thresholds["warning"])
+    thresholds, silent = predictor.card.thresholds[condition], scores.abstains[rows, column]
+    warned = (probability >= thresholds["warning"]) & ~silent
+    found: dict[str, Any] = evaluate(label, probability, scores.cluster[rows], warned)
     found["without_data"] = int((scores.items[rows] == 0).sum())
     if not 0 < label.sum() < len(label):
         return found
-    sample = resample(scores.group[rows])
+    sample = resample(scores.cluster[rows])
     if condition == CONDITION:
         by_hour = hours(scores.stay[rows], label)
-        found["utility"] = figure(utility(by_hour, probability >= thresholds["watch"], sample))
+        found["utility"] = figure(utility(by_hour, (probability >= thresholds["watch"]) & ~silent, sample))
         half = sample.patient % 2
         if all(label[half == side].any() for side in (0, 1)):
             found["alarms"] = [bedside(by_hour, probability, half, sample, recall) for recall in (0.8, 0.6)]
     if predictor.card.conformal is not None:
-        silent = scores.abstains[rows, column]
         found["abstains"] = figure(sample.totals(silent.astype(float)) / sample.totals(np.ones(len(rows))))
         if not silent.all():
             answered = np.flatnonzero(~silent)

@@ -93,8 +93,8 @@ def fit_evidence(
                 mean = summarised(network.vitals, examples, learned)
             else:
                 mean = _mean_of(examples, learned, name, documents[name])
-            label, group, at = examples.labels[learned, column], examples.group[learned], fold[learned]
-            mixed = mixture(mean, label, at, group, name)
+            label, cluster, at = examples.labels[learned, column], examples.cluster[learned], fold[learned]
+            mixed = mixture(mean, label, at, cluster, name)
             said = ", ".join(f"{one:g} ({share:.2f})" for one, share in mixed.items())
             report(f"{name} of {condition}: {len(learned)} rows, C {said}")
             for number in range(FOLDS):
@@ -134,8 +134,8 @@ def _with_modality(examples: Examples, rows: Rows, name: str) -> Rows:
 
 def _enough(examples: Examples, rows: Rows, column: int) -> bool:
     """Whether at least `FEWEST` patients have the condition, and as many have not."""
-    label, group = examples.labels[rows, column], examples.group[rows]
-    return min(len(np.unique(group[label == value])) for value in (0, 1)) >= FEWEST
+    label, cluster = examples.labels[rows, column], examples.cluster[rows]
+    return min(len(np.unique(cluster[label == value])) for value in (0, 1)) >= FEWEST
 
 
 def linear(
@@ -159,10 +159,10 @@ def linear(
     return weight.astype(np.float32), bias - float(weight @ mean)
 
 
-def mixture(features: Features, label: Array, fold: Rows, group: NDArray[np.str_], name: str) -> dict[float, float]:
+def mixture(features: Features, label: Array, fold: Rows, cluster: NDArray[np.str_], name: str) -> dict[float, float]:
     """Penalties and their weights, of sum 1, by how well fits without a fold of patients tell of them, both outcomes counting as
     much: many patients single out the best penalty, few leave a mean over several (Yao et al. 2018, pseudo-BMA)."""
-    share = patient_shares(group)
+    share = patient_shares(cluster)
     sums = [share[label == value].sum() for value in (0, 1)]
     share *= min(sums) / np.where(label == 1, sums[1], sums[0])
     losses = []
@@ -204,8 +204,8 @@ def fit_trust(
         known = told.any(0)
         if not known.any():
             continue
-        label, group = examples.labels[learned, column], examples.group[learned]
-        trust, prior = late_fusion(told, label, group, float(fusion.prior[column]))
+        label, cluster = examples.labels[learned, column], examples.cluster[learned]
+        trust, prior = late_fusion(told, label, cluster, float(fusion.prior[column]))
         trust[~known] = 0.0
         fusion.trust[:, column] = torch.from_numpy(trust)
         fusion.prior[column] = prior
@@ -253,13 +253,13 @@ def soft_labels(conditions: Sequence[str], examples: Examples, spoken: Spoken, r
 
 
 def late_fusion(
-    told: Array, label: Array, group: NDArray[np.str_], base: float = 0.0
+    told: Array, label: Array, cluster: NDArray[np.str_], base: float = 0.0
 ) -> tuple[NDArray[np.float32], float]:
     """Weights [M] near 1, none negative, and log odds near `base`, by penalised logistic regression; every patient
     counts once."""
     from scipy.optimize import minimize
 
-    share = patient_shares(group)
+    share = patient_shares(cluster)
     design = np.concatenate([told, np.ones((len(told), 1))], 1).astype(np.float64)
 
     def loss(weight: Array) -> tuple[float, Array]:

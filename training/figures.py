@@ -28,13 +28,13 @@ def of_task(task: Task, rounds: int = ROUNDS) -> Figures:
     found: Figures = {
         "n": len(task.label),
         "positives": int(task.label.sum()),
-        "patients": len(np.unique(task.group)),
-        "patients_with_event": len(np.unique(task.group[task.label == 1])),
+        "patients": len(np.unique(task.cluster)),
+        "patients_with_event": len(np.unique(task.cluster[task.label == 1])),
         "folds": len(np.unique(task.fold)),
     }
     if not 0 < task.label.sum() < len(task.label):
         return found
-    sample = resample(task.group, rounds)
+    sample = resample(task.cluster, rounds)
     base = _draws(task, "model", sample)
     found |= figures(base)
     found["peers"] = {who: _beside(base, _draws(task, who, sample)) for who in task.probability if who != "model"}
@@ -58,7 +58,7 @@ def compared(task: Task, base: str, rounds: int = ROUNDS, rows: NDArray[np.bool_
     found: Figures = {"n": len(kept), "positives": int(label.sum())}
     if not 0 < label.sum() < len(label):
         return found
-    sample = resample(task.group[kept], rounds)
+    sample = resample(task.cluster[kept], rounds)
     draws = {who: ranked(label, told[kept], sample) for who, told in task.probability.items()}
     found["scores"] = {who: _beside(draws[base], one) for who, one in draws.items()}
     return found
@@ -97,11 +97,11 @@ def _slices(task: Task, rounds: int) -> Iterable[tuple[str, str, Figures]]:
     parts += [("site", str(site), task.site == site) for site in np.unique(task.site) if site]
     for kind, name, inside in parts:
         rows = np.flatnonzero(inside)
-        label, group = task.label[rows], task.group[rows]
-        with_event, without = len(np.unique(group[label == 1])), len(np.unique(group[label == 0]))
-        one: Figures = {"n": len(rows), "positives": int(label.sum()), "patients": len(np.unique(group))}
+        label, cluster = task.label[rows], task.cluster[rows]
+        with_event, without = len(np.unique(cluster[label == 1])), len(np.unique(cluster[label == 0]))
+        one: Figures = {"n": len(rows), "positives": int(label.sum()), "patients": len(np.unique(cluster))}
         if min(with_event, without) >= FEWEST:
-            one |= figures(ranked(label, task.probability["model"][rows], resample(group, min(rounds, 200))))
+            one |= figures(ranked(label, task.probability["model"][rows], resample(cluster, min(rounds, 200))))
         if len(rows):
             yield kind, name, one
 
@@ -113,7 +113,7 @@ def _abstention(task: Task, level: float, sample: Resample) -> Figures:
     contains = np.zeros((len(told), 2), bool)
     for number in np.unique(task.fold):
         inside = task.fold == number
-        sets = conformal.fit(told[~inside], task.label[~inside, None], task.group[~inside], level)
+        sets = conformal.fit(told[~inside], task.label[~inside, None], task.cluster[~inside], level)
         contains[inside] = sets.contains(told[inside])[:, 0]
     silent = conformal.abstains(contains)
     event = task.label == 1

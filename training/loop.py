@@ -19,12 +19,12 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, distributed, nn
 
 from models.calibration import Calibration
-from models.conditions import CONDITIONS
+from models.conditions import CONDITIONS, NAMES
 from models.conformal import Conformal, fit
 from models.network import Architecture, Network
 from training import documents, evidence, head, imagenet, lsa
 from training.batches import Batches, draw, pool
-from training.calibrating import choose_shares, choose_thresholds, fit_calibration
+from training.calibrating import choose_shares, choose_thresholds, fit_calibration, kept_recall
 from training.checkpoint import Progress, restore, save
 from training.dataset import Examples
 from training.documents import Views
@@ -47,6 +47,10 @@ class Trained:
     calibration: Calibration
     thresholds: Mapping[str, Mapping[str, float]]
     conformal: Conformal
+    recall: Mapping[str, Mapping[str, float]]
+    """Of validation patients with the event what is alerted at each threshold, where abstaining scores raise nothing."""
+    share: NDArray[np.float32]
+    """[C] of its own logits what the network was left with (`choose_shares`); the rest of a logit is classical fits'."""
     epochs: int
 
 
@@ -112,7 +116,7 @@ def train(
     if recipe.boosted:
         learning = fit_odds(network.vitals, recipe.boosted, examples, both, recipe.seed, report)
     seen, spoken = _taught_documents(network, tokenizer, examples, learned, judged, recipe, report, seen)
-    batches = _batches(network, tokenizer, examples, seen, learning, spoken)
+    batches = _batches(network, tokenizer, examples, seen, learned, learning, spoken)
     believed = _believed(recipe, learning)
     if spoken is not None:
         if learning is not None:
@@ -155,15 +159,17 @@ def train(
         if checkpoint is not None and _rank() == 0:
             save(checkpoint, progress, recipe)
     network.load_state_dict(progress.best_state)
+    share = np.ones(len(NAMES), np.float32)
     if spoken is not None:
-        _temper(network, batches, judged, report)
+        share = _temper(network, batches, judged, report)
     logits, labels = batches.all_logits(network, validation_rows, unseen=True), examples.labels[validation_rows]
-    group = examples.group[validation_rows]
-    calibration = fit_calibration(logits, labels, group, recipe.bootstraps, recipe.seed, believed)
+    cluster = examples.cluster[validation_rows]
+    calibration = fit_calibration(logits, labels, cluster, recipe.bootstraps, recipe.seed, believed)
     probability = calibration.probability(logits)
     thresholds = choose_thresholds(probability, labels)
-    sets = fit(probability, labels, group)
-    return Trained(network, tokenizer, calibration, thresholds, sets, progress.epoch)
+    sets = fit(probability, labels, cluster)
+    recall = kept_recall(probability, labels, thresholds, sets)
+    return Trained(network, tokenizer, calibration, thresholds, sets, recall, share, progress.epoch)
 
 
 def _believed(recipe: Recipe, learning: Learning | None) -> dict[str, float]:
@@ -211,29 +217,31 @@ def _batches(
     tokenizer: Tokenizer,
     examples: Examples,
     seen: Views | None,
+    learned: Rows | None = None,
     learning: Learning | None = None,
     spoken: Spoken | None = None,
 ) -> Batches:
     seen = seen or documents.views(network.scans.trunk, examples.pictures)
     notes = documents.note_tokens(network.notes, examples.note_ids(tokenizer))
     scans = documents.scan_tokens(network.scans, seen, examples.kinds)
-    return Batches(examples, notes, scans, learning, spoken)
+    return Batches(examples, notes, scans, learned, learning, spoken)
 
 
 @torch.no_grad()
-def _temper(network: Network, batches: Batches, rows: Rows, report: Report) -> None:
-    """Keeps as much of the network's own logits as these rows bear out."""
+def _temper(network: Network, batches: Batches, rows: Rows, report: Report) -> NDArray[np.float32]:
+    """Keeps as much of the network's own logits as these rows bear out; gives that share [C]."""
     whole, last = batches.all_logits(network, rows, unseen=True), network.fusion.head[-1]
     learned = last.weight.clone(), last.bias.clone()
     last.weight.zero_()
     last.bias.zero_()
     told = batches.all_logits(network, rows, unseen=True)
     examples = batches.examples
-    share = choose_shares(told, whole - told, examples.labels[rows], examples.group[rows])
+    share = choose_shares(told, whole - told, examples.labels[rows], examples.cluster[rows])
     kept = torch.from_numpy(share)
     last.weight.copy_(learned[0] * kept[:, None])
     last.bias.copy_(learned[1] * kept)
     report("the network's own share: " + ", ".join(f"{one:g}" for one in share))
+    return share
 
 
 def predict(trained: Trained, examples: Examples, rows: Rows, seen: Views | None = None) -> NDArray[np.float32]:

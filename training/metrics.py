@@ -104,21 +104,21 @@ def figures(draws: Mapping[str, F64]) -> dict[str, dict[str, float]]:
 def evaluate(
     label: Array,
     probability: Array,
-    group: NDArray[np.str_] | None = None,
-    threshold: float | None = None,
+    cluster: NDArray[np.str_] | None = None,
+    called: NDArray[np.bool_] | None = None,
     rounds: int = ROUNDS,
 ) -> dict[str, object]:
-    """`{metric: {"value", "low", "high"}, "n", "positives"}`; without a group each row is a patient of its own.
+    """`{metric: {"value", "low", "high"}, "n", "positives"}`; without a cluster each row is a patient of its own.
 
-    With a threshold also what follows from calling all at or above it positive. A task of one class has no metrics.
+    With rows `called` positive also what follows from that. A task of one class has no metrics.
     """
     found: dict[str, object] = {"n": len(label), "positives": int(label.sum())}
     if not 0 < label.sum() < len(label):
         return found
-    sample = resample(np.arange(len(label)).astype(str) if group is None else group, rounds)
+    sample = resample(np.arange(len(label)).astype(str) if cluster is None else cluster, rounds)
     found |= figures(ranked(label, probability, sample))
-    if threshold is not None:
-        found |= figures(at_threshold(label, probability >= threshold, sample)) | {"threshold": threshold}
+    if called is not None:
+        found |= figures(at_threshold(label, called, sample))
     return found
 
 
@@ -152,7 +152,7 @@ def measure(
 ) -> dict[str, dict[str, object]]:
     """`evaluate` of every task; probability [rows, C], NaN where the score does not speak of a task."""
     return {
-        task: evaluate(examples.labels[rows[take], column], probability[take, column], examples.group[rows[take]])
+        task: evaluate(examples.labels[rows[take], column], probability[take, column], examples.cluster[rows[take]])
         for task, column, take in tasks(examples, rows)
         if not np.isnan(probability[take, column]).any()
     }

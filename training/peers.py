@@ -56,10 +56,13 @@ def _each_condition(
                 score = fit(features_of(examples, rows), label)
                 counted = asked[~np.isnan(examples.labels[test[asked], column])]
                 found = score(features_of(examples, test[counted]))
-                if CONDITIONS[column].hourly:  # back to the share of hours there is, from the one it learned from
-                    found = found * OTHER_HOURS / (found * OTHER_HOURS + 1 - found)
-                told[counted, column] = found
+                told[counted, column] = of_all_hours(found, column)
     return told
+
+
+def of_all_hours(told: Array, column: int) -> Array:
+    """Probabilities at the share of hours there is, from those at the share that `training_rows` left of them."""
+    return told * OTHER_HOURS / (told * OTHER_HOURS + 1 - told) if CONDITIONS[column].hourly else told
 
 
 def features_of(examples: Examples, rows: Rows) -> NDArray[np.float32]:
@@ -91,15 +94,15 @@ def news2(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
 
 
 def qsofa(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
-    """qSOFA (Singer et al. 2016): breathing 22 or faster, systolic 100 or lower, GCS under 15; a point each."""
-    points = np.zeros(len(test), np.float32)
-    for name, met in (
-        ("respiratory_rate", lambda value: value >= 22),
-        ("systolic", lambda value: value <= 100),
-        ("gcs", lambda value: value < 15),
-    ):
-        at = by_name[name]
-        points += (examples.last_mask[test, at] > 0) & met(examples.last[test, at])
+    """qSOFA (Singer et al. 2016): breathing 22 or faster, systolic 100 or lower, GCS under 15; a point each. Where all
+    three parts of a GCS are known it is their sum, as in NEWS2."""
+    known, last = examples.last_mask[test] > 0, examples.last[test]
+    parts = [by_name[name] for name in ("gcs_eye", "gcs_verbal", "gcs_motor")]
+    rate, pressure, total = by_name["respiratory_rate"], by_name["systolic"], by_name["gcs"]
+    summed = known[:, parts].all(1)
+    points = (known[:, rate] & (last[:, rate] >= 22)).astype(np.float32)
+    points += known[:, pressure] & (last[:, pressure] <= 100)
+    points += (summed | known[:, total]) & (np.where(summed, last[:, parts].sum(1), last[:, total]) < 15)
     return _rule(points)
 
 

@@ -15,7 +15,7 @@ from models.signals import SIGNALS
 from models.window import HOURS
 from training.cohort import split
 from training.dataset import Examples
-from training.peers import training_rows
+from training.peers import of_all_hours, training_rows
 
 Rows = NDArray[np.int64]
 HIDDEN, BATCH, EPOCHS, PATIENCE = 64, 64, 30, 4
@@ -95,7 +95,8 @@ def gru_d(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
         if taught and examples.mask[of_source].any():
             columns = sorted(taught)
             rows = np.unique(np.concatenate([taught[column] for column in columns]))
-            told[np.ix_(asked, columns)] = _fit_and_ask(examples, rows, test[asked], columns)
+            for column, found in zip(columns, _fit_and_ask(examples, rows, test[asked], columns).T, strict=True):
+                told[asked, column] = of_all_hours(found, column)
     return told
 
 

@@ -18,7 +18,7 @@ from training.kept import under
 from training.metrics import tasks
 
 _PROBABILITY = "probability:"
-_ROWS = ("label", "fold", "group", "stay", "site", "age", "male", "present")
+_ROWS = ("label", "fold", "cluster", "stay", "site", "age", "male", "present")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Task:
     name: str
     label: NDArray[np.float32]
     fold: NDArray[np.int64]
-    group: NDArray[np.str_]  # patients
+    cluster: NDArray[np.str_]  # patients (`Stay.cluster`)
     stay: NDArray[np.str_]
     site: NDArray[np.str_]
     age: NDArray[np.float32]  # years, NaN where unknown
@@ -61,7 +61,7 @@ def collect(
             name=name,
             label=examples.labels[take, column],
             fold=fold[take],
-            group=examples.group[take],
+            cluster=examples.cluster[take],
             stay=examples.stay[take],
             site=examples.site[take],
             age=np.where(known[:, age], examples.last[take, age], np.nan).astype(np.float32),

@@ -20,6 +20,7 @@ Figures = Mapping[str, Any]
 _COLUMNS = ("auroc", "auprc", "accuracy", "precision", "recall", "f1", "score1", "utility", "brier", "ece")
 _TITLES = {
     "fusions": "The four fusions",
+    "fusions by the paper's protocol": "The four fusions by the paper's protocol, without classical fits",
     "single modalities": "One modality alone, and late fusion",
     "pairs of modalities": "Two modalities",
     "ablations": "Ablations",

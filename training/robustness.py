@@ -192,13 +192,13 @@ def damaged(stays: Iterable[Stay], damage: Damage, seed: int = 0) -> Iterable[St
 class Asked:
     """Stays scored as they are (damage "none") and damaged; rows and their order do not depend on the damage.
 
-    labels: f32 [N, C], NaN where it does not count. group: [N] patients. By damage: probability f32 [N, C]; items [N], what
-    a score rests on.
+    labels: f32 [N, C], NaN where it does not count. cluster: [N] patients (`Stay.cluster`). By damage: probability f32
+    [N, C]; items [N], what a score rests on.
     """
 
     conditions: tuple[str, ...]
     labels: NDArray[np.float32]
-    group: NDArray[np.str_]
+    cluster: NDArray[np.str_]
     probability: Mapping[str, NDArray[np.float32]]
     items: Mapping[str, NDArray[np.int64]]
 
@@ -206,13 +206,13 @@ class Asked:
         """As arrays by name, to be kept; `asked_of` reads them."""
         told = {f"{_PROBABILITY}{damage}": values for damage, values in self.probability.items()}
         told |= {f"{_ITEMS}{damage}": values for damage, values in self.items.items()}
-        return {"conditions": np.array(self.conditions), "labels": self.labels, "group": self.group, **told}
+        return {"conditions": np.array(self.conditions), "labels": self.labels, "cluster": self.cluster, **told}
 
 
 def asked_of(arrays: Arrays) -> Asked:
     """What `Asked.arrays` gave."""
     conditions = tuple(arrays["conditions"].tolist())
-    return Asked(conditions, arrays["labels"], arrays["group"], under(_PROBABILITY, arrays), under(_ITEMS, arrays))
+    return Asked(conditions, arrays["labels"], arrays["cluster"], under(_PROBABILITY, arrays), under(_ITEMS, arrays))
 
 
 def ask(
@@ -233,7 +233,7 @@ def ask(
     return Asked(
         conditions=base.conditions,
         labels=base.labels,
-        group=base.group,
+        cluster=base.cluster,
         probability={name: scores.probability for name, scores in found.items()},
         items={name: scores.items for name, scores in found.items()},
     )
@@ -275,7 +275,7 @@ def _told(
     if not 0 < label.sum() < len(label):
         return None
     probability = np.concatenate([part.probability[damage][:, column] for part in parts])[rows]
-    group = np.concatenate([part.group for part in parts])[rows]
+    cluster = np.concatenate([part.cluster for part in parts])[rows]
     items = np.concatenate([part.items[damage] for part in parts])[rows]
     about = {"n": len(label), "positives": int(label.sum()), "without_data": int((items == 0).sum())}
-    return about, ranked(label, probability, resample(group, rounds=200))
+    return about, ranked(label, probability, resample(cluster, rounds=200))

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
+from models.conditions import NAMES
 from streaming.errors import ConfigError
 from training import imagenet
 from training.cohort import split
 from training.dataset import build
 from training.documents import imagenet_views
 from training.export import export
-from training.loop import join_processes, predict, train
+from training.loop import Trained, join_processes, predict, train
 from training.metrics import measure
 from training.recipes import RECIPES, Recipe
 from training.sources import FOLDERS, READERS, data_hash
@@ -69,7 +70,7 @@ def run(name: str, root: Path, out: Path, seed: int | None, report: Callable[[st
     if not first:
         return
     metrics = measure(examples, test_rows, predict(trained, examples, test_rows, seen))
-    card = about(recipe, trained.epochs, metrics, root)
+    card = about(recipe, trained, metrics, root)
     export(trained.network, trained.tokenizer, trained.calibration, trained.thresholds, card, out, trained.conformal)
     checkpoint.unlink(missing_ok=True)
     for task, found in metrics.items():
@@ -78,19 +79,22 @@ def run(name: str, root: Path, out: Path, seed: int | None, report: Callable[[st
             tell(f"{task}: AUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}], n {found['n']}")
 
 
-def about(recipe: Recipe, epochs: int, metrics: Mapping[str, Any], root: Path) -> dict[str, Any]:
+def about(recipe: Recipe, trained: Trained, metrics: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """What the artifact's card says of where it comes from."""
     return {
         "name": f"wardwatch-{recipe.name}",
         "recipe": asdict(recipe),
-        "epochs": epochs,
+        "epochs": trained.epochs,
         "metrics": metrics,
         "data_sha256": {source: data_hash(root / FOLDERS[source]) for source in recipe.sources},
         "licences": {source: LICENCES[source] for source in recipe.sources}
         | {"imagenet weights of the scan encoder's trunk": imagenet.LICENCE},
         "intended_use": "Replays, latency tests and research on streaming early warning.",
         "limits": LIMITS,
-        "thresholds_from": "validation patients: watch keeps 80 % recall, warning 50 %, critical 20 %",
+        "thresholds_from": "validation patients: by the score alone watch keeps 80 % recall, warning 50 %, critical 20 %; "
+        "`recall` is what alerts are raised on, since an abstaining score raises none",
+        "recall": trained.recall,
+        "own_share": dict(zip(NAMES, trained.share.tolist(), strict=True)),
         "versions": {name: version(name) for name in ("torch", "onnx", "numpy", "tokenizers")}
         | {"python": platform.python_version()},
     }

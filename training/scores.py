@@ -23,7 +23,7 @@ from training.stays import Stay
 
 _STAYS = 128
 _KEPT = (
-    "probability", "abstains", "labels", "standing", "ordinal", "source", "group", "stay", "site", "age", "male", "items",
+    "probability", "abstains", "labels", "standing", "ordinal", "source", "cluster", "stay", "site", "age", "male", "items",
 )  # fmt: skip
 _AGE, _MALE = by_name["age"], by_name["male"]
 
@@ -36,7 +36,7 @@ class Scores:
     probability: NDArray[np.float32]  # [N, C]
     abstains: NDArray[np.bool_]  # [N, C]
     labels: NDArray[np.float32]  # [N, C], NaN where it does not count
-    group: NDArray[np.str_]  # [N] patients
+    cluster: NDArray[np.str_]  # [N] patients (`Stay.cluster`)
     stay: NDArray[np.str_]
     site: NDArray[np.str_]
     age: NDArray[np.float32]  # [N] years, NaN where unknown
@@ -84,7 +84,7 @@ def score(predictor: Predictor, stays: Iterable[Stay], report: Callable[[str], N
         probability=np.array(rows["probability"], np.float32).reshape(shape),
         abstains=np.array(rows["abstains"], bool).reshape(shape),
         labels=labels,
-        group=np.array(rows["group"], str),
+        cluster=np.array(rows["cluster"], str),
         stay=np.array(rows["stay"], str),
         site=np.array(rows["site"], str),
         age=np.array(rows["age"], np.float32),
@@ -148,7 +148,7 @@ class _Walk:
         told["standing"].append([name not in self.stay.hourly for name in names])
         told["ordinal"].append(ordinal)
         told["source"].append(self.stay.source)
-        told["group"].append(self.stay.group)
+        told["cluster"].append(self.stay.cluster)
         told["stay"].append(self.stay.patient)
         told["site"].append(self.stay.site)
         told["age"].append(latest[_AGE][1] if _AGE in latest else np.nan)

@@ -28,6 +28,8 @@ class Picture:
 class Stay:
     """One stay. `group` is the patient, for splits; `labels` by condition; `snapshots` in ms, ascending.
 
+    `cluster` is who counts as one in intervals, calibration and conformal cuts: the patient, so the group, unless a source's
+    groups are larger.
     `taught` is what training is told in a label's place, in [0, 1]: a course nearly as bad counts in part. No figure,
     threshold or calibration is of it.
     `hourly` holds conditions whose label changes within the stay: one label a snapshot, NaN where unknown.
@@ -44,6 +46,11 @@ class Stay:
     hourly: Mapping[str, Sequence[float]] = field(default_factory=dict)
     site: str = ""
     taught: Mapping[str, float] = field(default_factory=dict)
+    cluster: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.cluster:
+            object.__setattr__(self, "cluster", self.group)
 
 
 def vitals_event(patient: str, number: int, time_ms: int, measured: Sequence[tuple[str, float, str]]) -> Event:

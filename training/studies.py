@@ -23,12 +23,14 @@ from training.figures import compared
 from training.kept import Arrays, Keep
 from training.loop import Trained
 from training.predictions import Task, collect
-from training.recipes import Recipe
+from training.recipes import Recipe, paper
 from training.robustness import damaged, fewer, only
 from training.scores import score
 from training.stays import Stay
 
 MANY_MISSING = 0.9
+PROTOCOL = "fusions by the paper's protocol"
+"""Of the recipe `paper`, which has no classical fits: there the fusion alone decides."""
 PARTS_OFF: Mapping[str, Mapping[str, Any]] = {
     "modalities dropped in training": {"drop_modality": 0.0},
     "signals dropped in training": {"drop_signals": 0.0},
@@ -60,6 +62,8 @@ def variants(recipe: Recipe, modalities: Sequence[str]) -> list[Variant]:
         for kind in FUSIONS
         if kind != recipe.fusion
     ]
+    for kind in FUSIONS:
+        found.append(Variant(PROTOCOL, f"{kind}, paper's", lambda e, r, kind=kind: (e, _paper(r, kind))))
     for size in range(1, len(modalities)):
         for kept in combinations(modalities, size):
             study = "single modalities" if size == 1 else "pairs of modalities"
@@ -70,6 +74,11 @@ def variants(recipe: Recipe, modalities: Sequence[str]) -> list[Variant]:
         if off.keys() <= held.keys() and any(held[name] != value for name, value in off.items()):
             found.append(Variant("ablations", f"without {part}", lambda e, r, off=off: (e, replace(r, **off))))
     return found
+
+
+def _paper(recipe: Recipe, fusion: str) -> Recipe:
+    """The paper's protocol, from the same seed."""
+    return replace(paper(), fusion=fusion, bootstraps=recipe.bootstraps, seed=recipe.seed)
 
 
 def named(modalities: Sequence[str]) -> str:
@@ -110,9 +119,11 @@ def run(
     ask_live = partial(_live, examples, stays, modalities, as_predictor, report)
     base = trained("whole", examples, recipe, ask_live)
     told: Told = {"model": base.probability["model"]}
+    share = {"model": base.share}
     for number, variant in enumerate(chosen):
         report(f"studies {number + 1}/{len(chosen)}: {variant.study}, {variant.name}")
-        told[variant.name] = trained(variant.name, *variant.change(examples, recipe)).probability["model"]
+        other = trained(variant.name, *variant.change(examples, recipe))
+        told[variant.name], share[variant.name] = other.probability["model"], other.share
     tasks = [task for task in collect(examples, told, base.fold) if len(np.unique(task.stay)) == len(task.stay)]
     live: dict[str, dict[str, NDArray[np.float32]]] = {}
     for answers in base.further:
@@ -120,7 +131,7 @@ def run(
         for damage, probability in answers.items():
             if damage != "stay":
                 live.setdefault(damage, {}).update(zip(names, probability, strict=True))
-    return {task.name: dict(_compared(task, chosen, live, modalities, recipe)) for task in tasks}
+    return {task.name: dict(_compared(task, chosen, share, live, modalities, recipe)) for task in tasks}
 
 
 def _live(
@@ -155,23 +166,33 @@ def _missing(modality: str) -> str:
 def _compared(
     task: Task,
     chosen: Sequence[Variant],
+    share: Mapping[str, NDArray[np.float32]],
     live: Mapping[str, Mapping[str, NDArray[np.float32]]],
     modalities: Sequence[str],
     recipe: Recipe,
 ) -> Iterator[tuple[str, Any]]:
-    """Each study's comparison on one task; the difference is the first score's minus the others'."""
+    """Each study's comparison on one task; the difference is the first score's minus the others'. `own_share`: by score
+    and fold `Trained.share`."""
     column = NAMES.index(task.condition)
     held = [name for row, name in enumerate(MODALITIES) if task.present[:, row].any()]
     told = task.probability
     for study in dict.fromkeys(variant.study for variant in chosen):
         names = [v.name for v in chosen if v.study == study and _speaks(v.name, held)]
-        scores = {"model": told["model"], **{name: told[name] for name in names}}
-        if study == "fusions":
-            scores = {_fusion(recipe.fusion if who == "model" else who): p for who, p in scores.items()}
-        elif study == "single modalities" and len(names) > 1:
-            scores["late fusion"] = _late(task, [name.removeprefix("only ") for name in names])
-        if names:
-            yield study, compared(task.scored(scores), next(iter(scores)))
+        if study == PROTOCOL:
+            names.sort(key=lambda name: not name.startswith(recipe.fusion))
+        else:
+            names.insert(0, "model")
+        shown = {name: name for name in names}
+        if study in ("fusions", PROTOCOL):
+            shown = {
+                name: _fusion(recipe.fusion if name == "model" else name.removesuffix(", paper's")) for name in names
+            }
+        scores = {shown[name]: told[name] for name in names}
+        if study == "single modalities" and len(names) > 2:
+            scores["late fusion"] = _late(task, [name.removeprefix("only ") for name in names[1:]])
+        if len(names) > 1:
+            own_share = {shown[name]: share[name][:, column].tolist() for name in names}
+            yield study, compared(task.scored(scores), next(iter(scores))) | {"own_share": own_share}
 
     subsets: dict[str, Any] = {}
     for size in range(1, len(held)):

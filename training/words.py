@@ -102,6 +102,13 @@ def study(told: Figures, metrics: Sequence[str] = ("auroc", "auprc")) -> list[st
     if alike:
         where = " nor in ".join(NAMES[metric] for metric in metrics)
         lines.append(f"{subject} is told apart neither in {where} from {listed(alike)}.")
+    shares = [one for of_score in told.get("own_share", {}).values() for one in of_score]
+    silent = shares.count(0.0)
+    if silent:
+        lines.append(
+            f"In {silent} of the {len(shares)} models behind these figures validation patients bore out nothing of the network's "
+            "own logits: there classical fits and the documents' evidence speak alone, and no part of the network can show."
+        )
     return lines
 
 

@@ -3,7 +3,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from models.conditions import NAMES
-from training.calibrating import BELIEVED_SPREAD, fit_calibration
+from models.conformal import Conformal
+from training.calibrating import BELIEVED_SPREAD, NEVER, fit_calibration, kept_recall
 
 DEATH = NAMES.index("in-hospital-mortality")
 
@@ -46,3 +47,22 @@ def test_a_belief_may_be_shifted_as_the_rows_were_chosen():
     logits, labels, group = _case(50)
     told = fit_calibration(logits, labels, group, 0, 0, {"in-hospital-mortality": -2.3})
     assert told.shift[0, DEATH] < -1.5
+
+
+def test_a_patients_many_rows_make_no_interval_narrower():
+    case = _case(300)
+    once = fit_calibration(*case, 60, 0).scale[1:, DEATH].std()
+    often = fit_calibration(*(np.repeat(x, 8, axis=0) for x in case), 60, 0).scale[1:, DEATH].std()
+    assert often == pytest.approx(once, rel=0.05)
+
+
+def test_what_abstains_or_lies_below_the_threshold_is_not_recalled():
+    probability, labels = np.zeros((5, len(NAMES))), np.full((5, len(NAMES)), np.nan)
+    probability[:, DEATH], labels[:, DEATH] = (0.05, 0.2, 0.4, 0.6, 0.9), (1, 1, 1, 1, 0)
+    sets = Conformal(
+        0.8, np.where(np.arange(len(NAMES)) == DEATH, 0.5, 1.0), np.where(np.arange(len(NAMES)) == DEATH, 0.3, 0.0)
+    )
+    thresholds = {name: {"watch": 0.1, "critical": NEVER} for name in NAMES}
+    found = kept_recall(probability, labels, thresholds, sets)
+    assert found[NAMES[DEATH]] == {"watch": 0.5, "critical": 0.0}  # .05 lies below, .4 has both outcomes in its set
+    assert found[NAMES[0 if DEATH else 1]] == {"watch": 0.0, "critical": 0.0}

@@ -53,6 +53,17 @@ def test_an_artifact_with_sets_says_how_often_it_cannot_tell(predictor, some_sta
     assert told["accuracy_where_it_tells"]["value"] > 0.5
 
 
+def test_a_score_that_abstains_calls_nobody(predictor, some_stays):
+    """As it raises no alert: with sets that tell nothing there is no recall, whatever the thresholds."""
+    conditions = len(predictor.card.conditions)
+    found = {}
+    for name, sets in (("always", Conformal(0.8, np.ones(conditions), np.zeros(conditions))), ("never", None)):
+        asked = _With(predictor, replace(predictor.card, conformal=sets))
+        told = evaluate_dataset(asked, "physionet2012", some_stays, lambda line: None)["tasks"]
+        found[name] = told["physionet2012.in-hospital-mortality"]["recall"]["value"]
+    assert found["always"] == 0 and found["never"] > 0.2
+
+
 def test_what_cannot_be_measured_is_one_clear_line(predictor, tmp_path):
     with pytest.raises(ConfigError, match="no reader"):
         evaluate_dataset(predictor, "adni", tmp_path, lambda line: None)

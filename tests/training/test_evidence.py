@@ -108,6 +108,29 @@ def test_while_it_learns_the_network_is_told_of_a_row_by_fits_that_never_saw_it(
     assert vitals[examples.present[TRAIN, 0] == 0].max() == 0 and vitals.any()
 
 
+def test_scans_that_say_nothing_are_of_the_rows_that_are_learned_from(examples, seen):
+    network, ids, _ = _fitted(examples, seen)
+    shown = []
+
+    class _Shown(Batches):
+        def _fused(self, network, vitals, rows, present, age_h, picture_at, spoken=None):
+            shown.append(picture_at)
+            return super()._fused(network, vitals, rows, present, age_h, picture_at, spoken)
+
+    few = TRAIN[:20]
+    own = np.where(np.arange(PATIENTS) % 2, -1, examples.picture_at)
+    batches = _Shown(
+        replace(examples, picture_at=own),
+        note_tokens(network.notes, ids),
+        scan_tokens(network.scans, seen, examples.kinds),
+        learned=few,
+    )
+    recipe, rng = Recipe("plain", plain_scans=1.0), np.random.default_rng(0)
+    batches.logits(network, np.arange(PATIENTS), recipe, rng)
+    added = shown[0][(own < 0) & (shown[0] >= 0)]
+    assert len(added) and set(added) <= set(own[few])
+
+
 def test_trust_goes_to_what_tells_and_the_base_rate_is_the_prior(examples, seen):
     network, _, spoken = _fitted(examples, seen)
     nothing = np.zeros((PATIENTS, len(NAMES)), np.float32)

@@ -55,7 +55,7 @@ def test_one_patients_hours_count_together_so_the_interval_is_wider():
 def test_every_interval_holds_its_value():
     rng = np.random.default_rng(3)
     label, told = _scores(rng)
-    found = evaluate(label, told, threshold=0.5)
+    found = evaluate(label, told, called=told >= 0.5)
     for figures in found.values():
         if isinstance(figures, dict):
             assert figures["low"] <= figures["value"] <= figures["high"]

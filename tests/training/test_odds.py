@@ -121,7 +121,7 @@ def test_a_patient_who_is_judged_is_told_of_by_the_fit_that_never_saw_it(example
     fold = np.full(len(examples.labels), -1)
     fold[:2] = 0, 1
     learning = Learning(fits, fold, CONDITIONS)
-    batches = Batches(examples, torch.zeros(0, 16), torch.zeros(0, 16), learning)
+    batches = Batches(examples, torch.zeros(0, 16), torch.zeros(0, 16), learning=learning)
     told = batches.all_logits(network, rows, unseen=True)[:, NAMES.index(CONDITIONS[0])]
     served = batches.all_logits(network, rows)[:, NAMES.index(CONDITIONS[0])]
     np.testing.assert_allclose(served - told, [50.0, 45.0, 0.0], rtol=0.05, atol=1e-3)

@@ -7,6 +7,7 @@ from training.crossval import cross_validate
 from training.dataset import build
 from training.peers import PEERS, features_of, training_rows
 from training.recipes import Recipe
+from training.stays import EPOCH_MS, Stay, vitals_event
 
 DEATH, SEPSIS, NODULE = (NAMES.index(name) for name in ("in-hospital-mortality", "sepsis-6h", "lung-nodule"))
 
@@ -37,6 +38,29 @@ def test_each_peer_tells_the_ill_from_the_well(examples, name):
     told = PEERS[name](examples, train, test)[:, DEATH]
     ill = examples.labels[test, DEATH] == 1
     assert told[ill].mean() > told[~ill].mean()
+
+
+def test_qsofa_knows_a_coma_scale_by_its_parts():
+    """LOINC of a GCS and of its parts: eye, verbal, motor."""
+    given = {
+        "total": [("9269-2", 14.0, "{score}")],
+        "parts": [("9267-6", 4.0, "{score}"), ("9270-0", 4.0, "{score}"), ("9268-4", 6.0, "{score}")],
+        "whole": [("9267-6", 4.0, "{score}"), ("9270-0", 5.0, "{score}"), ("9268-4", 6.0, "{score}")],
+        "two parts": [("9267-6", 1.0, "{score}"), ("9270-0", 1.0, "{score}")],
+    }
+    made = [
+        Stay(
+            name,
+            name,
+            "test",
+            [vitals_event(name, 0, EPOCH_MS, measured)],
+            {"in-hospital-mortality": 0.0},
+            [EPOCH_MS + 1],
+        )
+        for name, measured in given.items()
+    ]
+    rows = np.arange(len(made))
+    assert PEERS["qsofa"](build(made), rows, rows)[:, DEATH].tolist() == [1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("name", PEERS)

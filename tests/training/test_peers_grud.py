@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,19 @@ def test_it_learns_a_trend_and_repeats_itself():
     ill = examples.labels[40:, MORTALITY] == 1
     assert told[ill].min() > told[~ill].max()
     np.testing.assert_array_equal(told, gru_d(examples, rows[:40], rows[40:])[:, MORTALITY])
+
+
+def test_an_hourly_condition_is_told_at_the_share_of_hours_there_is():
+    """It learns from a few of the hours without the condition, and is brought back; nothing tells who has it."""
+    stays = []
+    for number in range(240):
+        ill = number % 8 == 0
+        one = _stay(number, False)
+        snapshots = [EPOCH_MS + hour * HOUR_MS for hour in (20, 22, 24)]
+        stays.append(replace(one, labels={}, snapshots=snapshots, hourly={"sepsis-6h": [float(ill)] * 3}))
+    examples = build(stays)
+    told = gru_d(examples, np.arange(360), np.arange(360, 720))[:, NAMES.index("sepsis-6h")]
+    assert told.mean() == pytest.approx(1 / 8, abs=0.06)
 
 
 def test_what_it_was_not_taught_it_does_not_speak_of():

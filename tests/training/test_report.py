@@ -26,7 +26,7 @@ def _task(rng, stays=240, hours=1, name="physionet2012.in-hospital-mortality"):
         name=name,
         label=label,
         fold=(stay % 2).astype(np.int64),
-        group=stay.astype(str),
+        cluster=stay.astype(str),
         stay=stay.astype(str),
         site=np.where(stay % 3 == 0, "MICU", "SICU"),
         age=np.where(stay % 10 == 0, np.nan, 40 + stay % 50).astype(np.float32),
@@ -106,7 +106,7 @@ def test_predictions_come_back_as_they_were_saved(tmp_path):
     (again,) = load(tmp_path)
     assert again.name == task.name and set(again.probability) == set(task.probability)
     np.testing.assert_array_equal(again.probability["model"], task.probability["model"])
-    np.testing.assert_array_equal(again.group, task.group)
+    np.testing.assert_array_equal(again.cluster, task.cluster)
 
 
 def test_a_study_names_those_it_is_told_apart_from_and_the_others_at_once():

@@ -74,6 +74,9 @@ def test_neighbouring_candidates_stay_together_and_turned_copies_stay_out(data_r
     blocks = {}
     for row, stay in zip(rows, stays, strict=True):
         blocks.setdefault(stay.group, []).append(row)
+    scans = {stay.cluster: stay.group for stay in stays}
+    assert all(scans[stay.cluster] == stay.group for stay in stays)  # a scan lies in one block
+    assert 800 < len(scans) < 920  # LUNA16 has 888 scans
     spans = sorted((min(held), max(held)) for held in blocks.values())
     assert all(one[1] < other[0] for one, other in itertools.pairwise(spans))
 

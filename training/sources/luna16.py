@@ -2,6 +2,7 @@
 
 The file's number is the candidate's row in LUNA16's list, which is sorted by scan, so a block of neighbouring rows holds
 whole scans: `group` is the block, which keeps a patient's candidates together (at most the scan on each border is cut).
+Where scans begin the crops do not tell; `cluster` is a stretch of the list as long as a scan is on average.
 The data set's own split (`split_of`) is by candidate: there patients do cross. The rotated copies of training nodules
 (row + 1,000,000 and + 2,000,000) are not read: training turns its pictures itself, inside the fold.
 """
@@ -19,8 +20,10 @@ from training.stays import EPOCH_MS, Picture, Stay
 
 CONDITION = "lung-nodule"
 SPLITS = ("train", "val", "test")
+SCAN = 620
+"""Rows of the candidates' list a scan, on average: 551,065 of 888 scans."""
 BLOCK = 25_000
-"""Rows of the candidates' list a group: about 40 scans of 620 candidates each."""
+"""Rows of the list a group: about 40 scans."""
 
 
 def read(root: Path) -> Iterator[Stay]:
@@ -46,6 +49,7 @@ def read(root: Path) -> Iterator[Stay]:
                         {CONDITION: float(label)},
                         [EPOCH_MS + HOUR_MS],
                         [Picture(EPOCH_MS, to_square(grey), "CT")],
+                        cluster=f"luna16-{row // BLOCK}-{row % BLOCK // SCAN}",
                     )
 
 
