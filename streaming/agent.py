@@ -9,14 +9,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from streaming import garbage
 from streaming.engine import Engine, Observer, Work
-from streaming.errors import Fatal, WardwatchError
+from streaming.errors import Fatal, Unavailable, WardwatchError
 from streaming.faust_transport import BatchApp, RawBatchSchema, make_app
 from streaming.ledger import Ledger
 from streaming.pipeline import Batch
@@ -71,13 +72,42 @@ class Worker:
         try:
             await asyncio.wait({self._ended, crashed}, return_when=asyncio.FIRST_COMPLETED)
             if not self._ended.done():
-                raise Fatal(f"Kafka client ended: {type(self.app.crash_reason).__name__}")
+                reason = self.app.crash_reason
+                raise (
+                    reason
+                    if isinstance(reason, WardwatchError)
+                    else Fatal(f"Kafka client ended: {type(reason).__name__}")
+                )
             self._ended.result()
             await self.app.stop()  # waits for what is in flight, then commits
         finally:
             crashed.cancel()
             watching.cancel()
             await self.engine.stop()
+
+    async def beside(self, work: Awaitable[None]) -> None:
+        """Runs something beside the stream; where it fails the worker ends."""
+        try:
+            await work
+        except Exception as error:
+            self._fatal(error)
+
+    async def arrived(self) -> dict[int, dict[str, int]]:
+        """Per partition that this worker owns, of every topic that holds something, the offset below which all has
+        arrived by now.
+
+        Raises:
+            Unavailable: Kafka does not answer.
+        """
+        try:
+            held = await self.app.consumer.held(self.app.consumer.assignment())
+        except KafkaError as error:
+            raise Unavailable(f"Kafka does not answer ({type(error).__name__})") from error
+        found: dict[int, dict[str, int]] = {}
+        for tp, (earliest, end) in held.items():
+            if end > earliest:
+                found.setdefault(tp.partition, {})[tp.topic.removeprefix(self._settings.topic_prefix)] = end
+        return found
 
     def _attach(self, names: Sequence[str]) -> None:
         topic = self.app.topic(*names, schema=RawBatchSchema())
@@ -120,8 +150,9 @@ class Worker:
         prefix = self._settings.topic_prefix
         for tp, offset in committed.items():
             by_partition.setdefault(tp.partition, {})[tp.topic.removeprefix(prefix)] = offset
-        self.assigned = len(by_partition)
+        self.assigned = 0
         starts = await self.engine.take_over(by_partition)
+        self.assigned = len(by_partition)
         log.info("assigned %d partitions", len(by_partition))
         return {
             TP(prefix + topic, partition): offset

@@ -248,25 +248,32 @@ def _end(
     return (PolicyState(episodes) if decisions else state), tuple(decisions)
 
 
+def is_silent(state: PolicyState) -> bool:
+    """Whether the technical alarm stands."""
+    return state.episodes.get(SILENCE, Episode()).level != "none"
+
+
 def silence(
     state: PolicyState, site: str, patient: str, last: Position, silent_ms: int, limit_ms: int
 ) -> tuple[PolicyState, Decision | None]:
-    """The technical alarm: raised once when nothing came for `limit_ms`; id from the last event's position."""
+    """The technical alarm: raised once when nothing came for `limit_ms`. Its id is of where the last one ended, else of the
+    last event's position: no two alarms share one, whatever came between them."""
     held = state.episodes.get(SILENCE, Episode())
     if silent_ms < limit_ms or held.level != "none":
         return state, None
-    begun = Episode("warning", last, 1)
+    begun = Episode("warning", held.origin if held.revision else last, 1)
     reason = f"no data for {silent_ms // MINUTE_MS} min (limit {limit_ms // MINUTE_MS})"
     return _technical(state, site, patient, begun, "raised", reason)
 
 
-def heard_again(state: PolicyState, site: str, patient: str) -> tuple[PolicyState, Decision | None]:
-    """Clears the technical alarm: data of the patient came again."""
+def heard_again(state: PolicyState, site: str, patient: str, here: Position) -> tuple[PolicyState, Decision | None]:
+    """Clears the technical alarm: something newer of the patient came, which lies `here`."""
     held = state.episodes.get(SILENCE, Episode())
     if held.level == "none":
         return state, None
     ended = replace(held, level="none", revision=held.revision + 1)
-    return _technical(state, site, patient, ended, "cleared", "data came again")
+    cleared, decision = _technical(state, site, patient, ended, "cleared", "data came again")
+    return PolicyState({**cleared.episodes, SILENCE: replace(ended, origin=here)}), decision
 
 
 def _technical(

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import orjson
 from aiokafka.partitioner import DefaultPartitioner
@@ -103,7 +104,7 @@ async def run_fusion(settings: Settings) -> None:
         )
         worker = Worker("fusion", INPUTS, pipeline, metrics, settings)
         await publisher.start()
-        listening = asyncio.create_task(_listen_for_silence(worker, pipeline, settings))
+        listening = asyncio.create_task(worker.beside(_listen_for_silence(worker, pipeline, settings)))
         try:
             await _run(worker, metrics, settings, predictor.card.model_hash)
         finally:
@@ -119,7 +120,12 @@ async def _listen_for_silence(worker: Worker, pipeline: Pipeline, settings: Sett
         return
     while True:
         await asyncio.sleep(min(10.0, limit_ms / 6000))
-        await worker.engine.interject(lambda: pipeline.silence(limit_ms, wall_ms()))
+        now_ms = wall_ms()
+        try:
+            arrived = await worker.arrived()
+        except Unavailable:
+            continue  # nothing can be called silent while Kafka is
+        await worker.engine.interject(partial(pipeline.silence, limit_ms, now_ms, arrived))
 
 
 async def run_imaging(settings: Settings) -> None:

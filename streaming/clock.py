@@ -16,6 +16,9 @@ ClockMode = Literal["wall", "events"]
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 
+EARLIEST_MS, LATEST_MS = -62_135_596_800_000, 253_402_300_799_999
+"""Of the years 1 to 9999 in UTC: no other time can be written."""
+
 
 def wall_ms() -> int:
     """Milliseconds since the epoch by this machine's clock."""
@@ -31,6 +34,10 @@ class Clock(Protocol):
         """The time at which ages are reckoned for a patient whose newest record was stored then."""
         ...
 
+    def was_as_of(self, newest_recorded_ms: int, broker_ms: int) -> int:
+        """What that time was when an event came that the broker took then: for a state that is made again."""
+        ...
+
 
 class WallClock:
     """Service: ages run on while nothing arrives."""
@@ -39,6 +46,9 @@ class WallClock:
 
     def as_of(self, newest_recorded_ms: int) -> int:
         return max(wall_ms(), newest_recorded_ms)
+
+    def was_as_of(self, newest_recorded_ms: int, broker_ms: int) -> int:
+        return max(min(broker_ms, wall_ms()), newest_recorded_ms)
 
 
 class EventsClock:
@@ -51,6 +61,9 @@ class EventsClock:
     mode: ClockMode = "events"
 
     def as_of(self, newest_recorded_ms: int) -> int:
+        return newest_recorded_ms
+
+    def was_as_of(self, newest_recorded_ms: int, broker_ms: int) -> int:
         return newest_recorded_ms
 
 
@@ -68,7 +81,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def from_ms(ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds."""
+    """RFC 3339 in UTC with milliseconds; raises `ValueError` for a time that cannot be written."""
     seconds, rest = divmod(ms, 1000)
     return f"{_to_the_second(seconds)}.{rest:03d}Z"
 
@@ -79,10 +92,26 @@ def _to_the_second(seconds: int) -> str:
 
 
 def parse_time(text: str, attribute: str) -> int:
+    """Milliseconds since the epoch.
+
+    Raises:
+        InvalidMessage: bad-attribute.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidMessage("bad-attribute", f"{attribute} is not an RFC 3339 time") from None
     if moment.tzinfo is None:
         raise InvalidMessage("bad-attribute", f"{attribute} has no offset from UTC")
-    return to_ms(moment)
+    return writable(to_ms(moment), attribute)
+
+
+def writable(ms: int, attribute: str) -> int:
+    """The time, when `from_ms` can write it: an offset from UTC, or a broker, may say others.
+
+    Raises:
+        InvalidMessage: bad-attribute.
+    """
+    if not EARLIEST_MS <= ms <= LATEST_MS:
+        raise InvalidMessage("bad-attribute", f"{attribute} lies outside the years 1 to 9999 in UTC")
+    return ms

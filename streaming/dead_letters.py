@@ -141,6 +141,7 @@ class _consumer:
             "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
             "group_id": group,
             "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",  # where retention deleted what came next: from the first that is left
             "consumer_timeout_ms": float("inf") if idle_s is None else int(idle_s * 1000),
             "max_partition_fetch_bytes": LARGEST_BYTES,
         }

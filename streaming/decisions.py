@@ -44,7 +44,7 @@ class Decider:
             session = sessions[update.partition]
             held = session.cache[update.state.patient]
             before.setdefault((session.partition, held.patient), held)
-            self._update(session, held.policy, update, queue_ms, decision_ms, outcome)
+            self._update(session, held, update, queue_ms, decision_ms, outcome)
             await turns.give()
         for (partition, patient), old in before.items():
             session = sessions[partition]
@@ -56,10 +56,7 @@ class Decider:
     def _account(self, one: Taken, outcome: Outcome) -> None:
         """The record's offset, and what it sends elsewhere."""
         session, kind, offset = one.session, one.batch.kind, one.record.offset
-        write = outcome.write(session)
-        previous = write.offsets[kind][0] if kind in write.offsets else session.taken.get(kind)
-        write.offsets[kind] = (previous, offset)
-        session.taken[kind] = offset
+        outcome.write(session).offsets[kind] = session.taken[kind] = offset
         if one.error is not None:
             outcome.count(session, f"refused:{kind}")
             if one.letter is not None and not session.rebuilds(kind, offset):
@@ -76,20 +73,23 @@ class Decider:
     def _update(
         self,
         session: Session,
-        policy: alerting.PolicyState,
+        held: PatientState,
         update: Update,
         queue_ms: float,
         decision_ms: float,
         outcome: Outcome,
     ) -> None:
         """One score, or the word that another patient is scored instead, through the policy."""
-        patient, score = update.state.patient, update.score
+        patient, policy, score = update.state.patient, held.policy, update.score
         if score is None:
             policy, decisions = alerting.merged(policy, self._site, patient)
         else:
             told = reports.for_policy(update, score, self._card, self._site)
             policy, decisions = alerting.decide(self._policy, policy, told)
-        policy, heard = alerting.heard_again(policy, self._site, patient)
+        heard = None
+        if update.state.newest_recorded_ms > held.newest_recorded_ms:
+            here = (update.trigger.kind, session.partition, update.trigger.offset)
+            policy, heard = alerting.heard_again(policy, self._site, patient, here)
         session.keep(replace(update.state, policy=policy))
         if update.silent:
             return

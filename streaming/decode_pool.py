@@ -1,6 +1,7 @@
 """Untrusted decoding in child processes with limits. Owns their life; leaves what decoding means to `dicom.py`.
 
-A child that dies or overruns its time costs its scan alone (`decode-limit`), and a new child takes its place.
+A child that dies or overruns its time costs its scan alone (`decode-limit`), and a new child takes its place; so does
+one, between two scans, for a child that has used up half of its CPU time.
 """
 
 import asyncio
@@ -13,24 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.picture import SIZE
+from streaming.decode_child import ANSWER, CPU_SECONDS
 from streaming.dicom import DicomHeader
 from streaming.errors import InvalidMessage
 
 TIMEOUT_S = 20.0
 START_TIMEOUT_S = 30.0
+PIECE_BYTES = 1 << 20
+"""A scan is written to the pipe piece by piece: the event loop would copy what the pipe does not take at once."""
+WORN_CPU_S = CPU_SECONDS / 2
+"""The other half is more than a scan takes within `TIMEOUT_S`, on a dozen threads too."""
 
 
 class DecodePool:
     """`async with DecodePool() as pool: header, pixels = await pool.decode(data)`."""
 
     def __init__(self, workers: int = 2, timeout_s: float = TIMEOUT_S) -> None:
-        self._workers = workers
+        self.workers = workers
         self._timeout_s = timeout_s
         self._idle: asyncio.Queue[asyncio.subprocess.Process] = asyncio.Queue()
         self._children: set[asyncio.subprocess.Process] = set()
 
     async def __aenter__(self) -> "DecodePool":
-        for _ in range(self._workers):
+        for _ in range(self.workers):
             self._idle.put_nowait(await self._start())
         return self
 
@@ -55,13 +61,18 @@ class DecodePool:
             if isinstance(error, (TimeoutError, asyncio.IncompleteReadError, OSError)):
                 raise InvalidMessage("decode-limit", "decoding ended at its limit of time or memory") from None
             raise
+        decoded, cpu_s = ANSWER.unpack_from(answer)
+        if cpu_s > WORN_CPU_S:
+            await self._end(child)
+            child = await self._start()
         self._idle.put_nowait(child)
-        if answer[:1] == b"\0":
-            reason, detail = json.loads(answer[1:])
+        told = answer[ANSWER.size :]
+        if not decoded:
+            reason, detail = json.loads(told)
             raise InvalidMessage(reason, detail)
-        end = 5 + struct.unpack("<I", answer[1:5])[0]
-        pixels = np.frombuffer(answer[end:], np.float32).reshape(SIZE, SIZE)
-        return DicomHeader(*json.loads(answer[5:end])), pixels
+        end = 4 + struct.unpack_from("<I", told)[0]
+        pixels = np.frombuffer(told[end:], np.float32).reshape(SIZE, SIZE)
+        return DicomHeader(*json.loads(told[4:end])), pixels
 
     @property
     def pids(self) -> list[int]:
@@ -91,8 +102,9 @@ class DecodePool:
 async def _ask(child: asyncio.subprocess.Process, data: bytes) -> bytes:
     assert child.stdin is not None
     child.stdin.write(struct.pack("<Q", len(data)))
-    child.stdin.write(data)
-    await child.stdin.drain()
+    for at in range(0, len(data), PIECE_BYTES):
+        child.stdin.write(data[at : at + PIECE_BYTES])
+        await child.stdin.drain()
     return await _receive(child)
 
 

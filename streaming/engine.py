@@ -128,7 +128,7 @@ class Engine:
         """Whether to fetch more. While a batch is computed, what comes is left to one fetch afterwards: each costs broker
         and worker the same, whatever it brings. With more at hand than a batch takes, fetching goes on beside computing."""
         idle = not self._computing and not self._inbox
-        return (idle or self._behind) and len(self._inbox) + self._held_back() < FETCHED_AHEAD
+        return self._room.is_set() and (idle or self._behind) and len(self._inbox) + self._held_back() < FETCHED_AHEAD
 
     async def submit(self, batch: Batch, done: Callable[[], None]) -> None:
         """Hands a batch over; waits while the inbox holds too many bytes. `done` acknowledges it."""
@@ -239,22 +239,25 @@ class Engine:
         """Runs a step; while something it needs is away, pauses, says so, and tries again."""
         pause_s = FIRST_PAUSE_S
         was_away = False
-        while True:
-            try:
-                answer = await step()
-            except Unavailable as error:
-                if not was_away:
-                    log.warning("paused: %s", error)
-                was_away = self.paused = True
-                self._observer.paused(str(error))
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-            else:
-                if was_away:
-                    self.paused = False
-                    log.warning("going on")
-                    self._observer.paused(None)
-                return answer
+        try:
+            while True:
+                try:
+                    answer = await step()
+                except Unavailable as error:
+                    if not was_away:
+                        log.warning("paused: %s", error)
+                    was_away = self.paused = True
+                    self._observer.paused(str(error))
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+                else:
+                    if was_away:
+                        log.warning("going on")
+                    return answer
+        finally:  # also of a take-over that the next rebalance cuts short
+            if was_away:
+                self.paused = False
+                self._observer.paused(None)
 
     async def _guarded(self, loop: Callable[[], Awaitable[None]]) -> None:
         try:

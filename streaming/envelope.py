@@ -8,12 +8,13 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from pydantic import ValidationError
 
 from models.signals import ImplausibleValue, UnknownCode, UnknownUnit, to_canonical
-from streaming.clock import from_ms, parse_time, to_ms
+from streaming.clock import from_ms, parse_time, to_ms, writable
 from streaming.errors import InvalidMessage
 from streaming.messages import (
     CORRECTION,
@@ -188,9 +189,10 @@ def parse(
         raise InvalidMessage("wrong-type", f"ce_type is not {TYPES[kind]}")
     time_ms = parse_time(_required(attributes, "ce_time"), "ce_time")
     recorded = attributes.get("ce_recordedtime")
-    recorded_ms = (
-        parse_time(recorded, "ce_recordedtime") if recorded else (broker_ms if limits.broker_recorded else time_ms)
-    )
+    if recorded:
+        recorded_ms = parse_time(recorded, "ce_recordedtime")
+    else:
+        recorded_ms = writable(broker_ms, "the broker's time") if limits.broker_recorded else time_ms
     data = _data(kind, value, attributes, limits)
     if isinstance(data, PatientMerged):
         _refuse_bad_merge(patient, data)
@@ -265,8 +267,10 @@ def _schema_error(error: ValidationError) -> InvalidMessage:
     first: Any = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] in {"json_invalid", "finite_number"}:
         return InvalidMessage("broken-json", "the value is not JSON (NaN and Infinity are not JSON)")
-    # A location may name a key that the sender made up: only positions and known field names are repeated.
-    where = ".".join(str(part) for part in first["loc"] if first["type"] != "extra_forbidden")
+    # A location may name a key that the sender made up, or a note's or scan's id: only positions and known field names
+    # are repeated.
+    known = [str(part) for above, part in pairwise(("", *first["loc"])) if above not in {"notes", "scans"}]
+    where = "" if first["type"] == "extra_forbidden" else ".".join(known)
     return InvalidMessage("bad-schema", f"{first['type']} at {where or 'an unknown key'}")
 
 

@@ -6,21 +6,26 @@ Leaves to Faust: membership, rebalances, flow control, the commit timer; to `eng
 Rules that keep events from being lost (each was a way to lose them in stock Faust, see the delivery tests):
 - `next_offset` is the first offset not yet handed out. A fetch that spans a rebalance is thrown away and its
   partitions are sought back to `next_offset`; a record below it is dropped.
-- Only the ledger says what may be committed, and it knows finished work alone.
+- Only the ledger says what may be committed, and it knows finished work alone. What the group has committed never goes
+  back: below it lies what was published, also while a state that Redis lost is made again.
+- A take-over lasts as long as what it needs is away; only a stop or the next rebalance ends it.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import faust
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalStateError
+from faust.tables import TableManager
+from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.utils.futures import notify
 
+from streaming.errors import Fatal
 from streaming.fetch_scan import FetchScan
 from streaming.fetch_sessions import FetchSessions
 from streaming.ledger import Ledger
@@ -100,21 +105,37 @@ class BatchConsumer(driver.Consumer):
         return OneLoopConsumer(self, self.loop, self.beacon)
 
     async def perform_seek(self) -> None:
-        """Runs after every assignment, before the first fetch: takes the partitions over, then seeks."""
-        await super().perform_seek()
+        """Runs after every assignment, before the first fetch: takes the partitions over, then seeks.
+
+        Raises:
+            Fatal: Kafka holds less of a topic than was read of it before.
+        """
         assigned = set(self.assignment())
+        if assigned:
+            await super().perform_seek()
         self.ledger.clear(self.ledger.known())
         self._next_offset.clear()
         starts = await self.on_assigned_hook({tp: self._committed_offset[tp] for tp in assigned})
-        earliest = await self.earliest_offsets(*assigned) if assigned else {}
+        held = await self.held(assigned)
         for tp, start in starts.items():
-            first = max(start, earliest.get(tp, 0))
+            earliest, end = held[tp]
+            if (read := max(start, self._committed_offset[tp] or 0)) > end:
+                raise Fatal(
+                    f"{tp.topic} partition {tp.partition} was read up to offset {read}, but Kafka holds it up to {end} only: it "
+                    "was made anew or has lost data, and what comes would be taken for read. Start anew under another "
+                    "WARDWATCH_TOPIC_PREFIX, or after removing this one's Redis keys and consumer groups"
+                )
+            first = max(start, earliest)
             await self._seek(tp, first)
             self._next_offset[tp] = first
             self._read_offset[tp] = None
-            # What the engine finishes is committed even where it lies below what the group committed before
-            # (a rebuild after Redis was lost): the commit then says the truth.
-            self._committed_offset[tp] = None
+
+    async def held(self, tps: Collection[TP]) -> dict[TP, tuple[int, int]]:
+        """What Kafka holds of each: its first offset, and the one that the next event will have."""
+        if not tps:
+            return {}
+        earliest, ends = await self.earliest_offsets(*tps), await self.highwaters(*tps)
+        return {tp: (earliest[tp], ends[tp]) for tp in tps}
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         generation = self.app.consumer_generation_id
@@ -213,6 +234,29 @@ class RawBatchSchema(faust.Schema):
         return decode
 
 
+class AfterRebalance(Recovery):
+    """What Faust does after a rebalance. Its limit in time would end this service, and with it the worker's work, when
+    Redis is away for long; and who is assigned nothing must hear of it."""
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:
+        await super()._wait(coro)
+
+    async def _resume_streams(self, generation_id: int = 0) -> None:
+        if not self.app.consumer.assignment():
+            await self._wait(self.app.consumer.perform_seek())
+        await super()._resume_streams(generation_id)
+
+
+class NoTables(TableManager):
+    """Keeps no tables, only what follows a rebalance."""
+
+    @property
+    def recovery(self) -> AfterRebalance:
+        if self._recovery is None:
+            self._recovery = AfterRebalance(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
+
+
 class BatchApp(faust.App):
     """A Faust app over `BatchTransport`. `ledger`, `on_assigned` and `hungry` are its caller's; `fetches` and `scan` are
     there from the start on."""
@@ -257,6 +301,7 @@ def make_app(
     return BatchApp(
         group,
         broker=brokers,
+        TableManager=NoTables,
         ledger=ledger,
         on_assigned=on_assigned,
         hungry=hungry,

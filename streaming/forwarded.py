@@ -85,6 +85,8 @@ def _path(text: str) -> tuple[Hop, ...]:
         ) from None
     if not hops or not all(0 < len(hop.patient) <= 200 for hop in hops):
         raise InvalidMessage("bad-attribute", "ce_mergedfrom is empty, or a patient of it is")
+    if not all(-(2**63) <= number < 2**63 for hop in hops for number in hop.epoch):
+        raise InvalidMessage("bad-attribute", "ce_mergedfrom has a number of more than 64 bits")
     if len(hops) > MAX_HOPS:
         raise InvalidMessage("merge-depth", f"merged on more than {MAX_HOPS} times")
     return hops

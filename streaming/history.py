@@ -10,7 +10,7 @@ from typing import Any
 
 from models.signals import by_loinc
 from streaming.alerting import PolicyState
-from streaming.clock import HOUR_MS
+from streaming.clock import EARLIEST_MS, HOUR_MS
 from streaming.envelope import Event, Measurements, to_ms
 from streaming.links import Epoch, Links
 from streaming.messages import (
@@ -31,7 +31,7 @@ MAX_SCANS_KEPT = 128
 TEXT_KEPT = 6_000
 """Characters of a note that are kept: more than the note encoder reads."""
 
-NEVER_MS = -62_135_596_800_000
+NEVER_MS = EARLIEST_MS
 """0001-01-01, the earliest time the wire can say: before anything was known of a patient."""
 
 ORIGINAL, AMENDED, RETRACTED = 0, 1, 2

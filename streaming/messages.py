@@ -4,15 +4,39 @@ JSON Schemas and the AsyncAPI document are generated from these classes (`python
 is not here: it is bare DICOM Part 10 bytes.
 """
 
+import base64
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+import numpy as np
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+
+from streaming.clock import EARLIEST_MS, LATEST_MS
 
 Identifier = Annotated[str, Field(min_length=1, max_length=200)]
 Action = Literal["raised", "escalated", "cleared"]
 Level = Literal["none", "watch", "warning", "critical"]
 Modality = Literal["vitals", "notes", "scans"]
 Outcome = Literal["no event", "event"]
+Moment = Annotated[AwareDatetime, Field(ge=datetime.min.replace(tzinfo=UTC), le=datetime.max.replace(tzinfo=UTC))]
+"""In UTC of the years 1 to 9999 too: its offset may lead out of them."""
+
+LARGEST = 1e4
+"""An embedding's numbers are about 1; this is far below where a fusion head's arithmetic overflows, in half precision too."""
+
+
+def _sound(text: str) -> str:
+    data = base64.b64decode(text)
+    vector = np.frombuffer(data, "<f4")
+    if not len(vector) or not (np.abs(vector) <= LARGEST).all():  # NaN is not at most anything
+        raise ValueError("no embedding")
+    if base64.b64encode(data).decode() != text:  # it tells its width by its length
+        raise ValueError("not as base64 is written")
+    return text
+
+
+EmbeddingText = Annotated[str, AfterValidator(_sound)]
+"""How many numbers are right only the artifact knows: `scoring.py` leaves out what is not of its width."""
 
 
 class Wire(BaseModel):
@@ -27,7 +51,7 @@ class Observation(Wire):
     code: Annotated[str, Field(pattern=r"^\d{1,7}-\d$", description="LOINC code")]
     value: Annotated[float, Field(description="finite number in `unit`")]
     unit: Annotated[str, Field(max_length=40, description="UCUM unit, case-sensitive")]
-    time: Annotated[AwareDatetime, Field(description="when it was true of the patient, RFC 3339 with offset")]
+    time: Annotated[Moment, Field(description="when it was true of the patient, RFC 3339 with offset")]
 
 
 class Vitals(Wire):
@@ -69,7 +93,7 @@ class ObservationRetracted(Wire):
 
     kind: Literal["observation-retracted"]
     code: Annotated[str, Field(pattern=r"^\d{1,7}-\d$", description="LOINC code of a vital or lab")]
-    time: AwareDatetime
+    time: Moment
 
 
 class PatientMerged(Wire):
@@ -92,10 +116,9 @@ Corrected = NoteAmended | NoteRetracted | ObservationRetracted | PatientMerged |
 Correction = Annotated[Corrected, Field(discriminator="kind")]
 """Value on `corrections`. Of several merges and undos of a patient the last recorded counts, whenever it comes."""
 
-Version = tuple[int, int, int]
-Milliseconds = Annotated[
-    int, Field(ge=-62_135_596_800_000, le=253_402_300_799_999, description="since 1970, years 1 to 9999")
-]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Version = tuple[Whole, Whole, Whole]
+Milliseconds = Annotated[int, Field(ge=EARLIEST_MS, le=LATEST_MS, description="since 1970, years 1 to 9999")]
 
 
 class HistoryJoined(Wire):
@@ -114,7 +137,7 @@ class HistoryJoined(Wire):
         dict[Identifier, tuple[Milliseconds, Version, str]], Field(description="by id: time, version, text")
     ]
     scans: Annotated[
-        dict[Identifier, tuple[str, Milliseconds, Version, str, str, str, str]],
+        dict[Identifier, tuple[str, Milliseconds, Version, str, str, str, EmbeddingText]],
         Field(description="by instance: series, time, version, modality, SHA-256, encoder, embedding"),
     ]
 
@@ -138,7 +161,7 @@ class EncodedScan(Wire):
     modality: Annotated[str, Field(max_length=16, description="DICOM Modality (0008,0060)")]
     content_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="of the DICOM bytes")]
     encoder: Annotated[str, Field(description="hash of the encoder that made the embedding")]
-    embedding: Annotated[str, Field(description="base64 of little-endian float32")]
+    embedding: Annotated[EmbeddingText, Field(description="base64 of little-endian float32")]
     scan_topic: str
     scan_partition: int
     scan_offset: int

@@ -11,6 +11,7 @@ class PartitionMeta:
     token: int
     offsets: Mapping[str, int]  # unprefixed topic -> last offset whose effect is stored
     outbox: Sequence[tuple[str, bytes]]  # entries not yet known to be published, in order
+    writes: int = 0  # how many it holds
 
 
 @dataclass(slots=True)
@@ -19,7 +20,8 @@ class PartitionWrite:
 
     partition: int
     token: int
-    offsets: dict[str, tuple[int | None, int]] = field(default_factory=dict)  # topic -> (before, after)
+    number: int  # of the partition's writes: it follows the one before
+    offsets: dict[str, int] = field(default_factory=dict)  # topic -> last offset
     counters: dict[str, int] = field(default_factory=dict)
     outbox: list[tuple[str, bytes]] = field(default_factory=list)
     patients: dict[str, tuple[int, dict[str, bytes]]] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streaming import alerting, codec
-from streaming.clock import HOUR_MS, Clock, EventsClock, wall_ms
+from streaming.clock import HOUR_MS, Clock, wall_ms
 from streaming.decisions import Decider
 from streaming.envelope import Limits
 from streaming.errors import Fatal, InvalidMessage
@@ -45,7 +45,7 @@ AT_ONCE = 8
 
 MONITORED_MS = 24 * HOUR_MS
 """A patient of whom nothing was recorded for a day is no longer taken for monitored."""
-SILENT_AT_ONCE = 1_000
+LOADED_AT_ONCE = 1_000
 
 INPUTS = ("vitals", "notes", "corrections", "encoded-scans", "forwarded")
 
@@ -57,7 +57,7 @@ class StateStore(Protocol):
     async def load(self, partition: int, patients: Sequence[str]) -> list[dict[bytes, bytes]]: ...
     async def write(self, writes: Sequence[PartitionWrite]) -> None: ...
     async def clear_outbox(self, entries: Mapping[int, Sequence[str]]) -> None: ...
-    async def silent_patients(self, partition: int, before_ms: int, after_ms: int, limit: int) -> list[str]: ...
+    async def silent_patients(self, partition: int, after_ms: int, to_ms: int) -> list[str]: ...
 
 
 class Publishes(Protocol):
@@ -138,7 +138,7 @@ class Pipeline:
             meta = await self._store.take_over(partition)
             await self._publish_leftovers(partition, meta)
             known = {topic: offset for topic, offset in topics.items() if offset is not None}
-            self._sessions[partition] = Session(partition, meta.token, dict(meta.offsets), known)
+            self._sessions[partition] = Session(partition, meta.token, dict(meta.offsets), known, meta.writes)
             starts[partition] = {
                 topic: min(known.get(topic, 1 << 62), meta.offsets.get(topic, -1) + 1) for topic in topics
             }
@@ -218,8 +218,9 @@ class Pipeline:
         """Makes the dead letters; too many in a row are a broken source, not bad events."""
         in_a_row = self._refused_in_a_row
         for one in taken:
-            in_a_row = in_a_row + 1 if one.error else 0
-            if one.error is None:
+            rebuilt = one.session.rebuilds(one.batch.kind, one.record.offset)
+            in_a_row = in_a_row + 1 if one.error and not rebuilt else 0
+            if one.error is None or rebuilt:
                 continue
             if in_a_row >= self._rules.dead_letter_limit:
                 raise Fatal(
@@ -247,7 +248,8 @@ class Pipeline:
             before = working.get(where, session.cache[event.patient])
             state = working[where] = apply(before, event)
             silent = session.rebuilds(event.kind, event.offset)
-            as_of = (_REBUILD_CLOCK if silent else self._clock).as_of(state.newest_recorded_ms)
+            recorded_ms = state.newest_recorded_ms
+            as_of = self._clock.was_as_of(recorded_ms, event.broker_ms) if silent else self._clock.as_of(recorded_ms)
             timely = alerting.is_timely(event, as_of)
             if state.links is not None:
                 self._send_on(one, before, state, silent)
@@ -310,24 +312,39 @@ class Pipeline:
 
     # ---------------------------------------------------------------- silence
 
-    async def silence(self, limit_ms: int, now_ms: int) -> Outcome:
+    async def silence(self, limit_ms: int, now_ms: int, arrived: Mapping[int, Mapping[str, int]]) -> Outcome:
         """Technical alarms of monitored patients of whom nothing was recorded for `limit_ms`, each raised once.
+
+        arrived: per partition what lay on Kafka at `now_ms`, as topics' ends. A partition is judged as of that time, once
+        all of that is taken, if only in a later call: what waits to be read is no silence.
 
         Raises:
             Unavailable: Redis is away; nothing has changed, call again.
         """
-        found: list[tuple[Session, PatientState]] = []
+        found: list[tuple[Session, PatientState, int]] = []
+        judged: list[Session] = []
         for session in self._sessions.values():
-            before = now_ms - limit_ms
-            names = await self._store.silent_patients(session.partition, before, now_ms - MONITORED_MS, SILENT_AT_ONCE)
-            unknown = [name for name in names if name not in session.cache]
-            stored = await self._store.load(session.partition, unknown) if unknown else []
-            for name, fields in zip(unknown, stored, strict=True):
-                session.cache[name] = codec.decode(name, fields)
-            found += [(session, session.cache[name]) for name in names]
+            if session.arrived is None:
+                session.arrived = now_ms, arrived.get(session.partition, {})
+            asked_ms, ends = session.arrived
+            if not session.has_taken(ends):
+                continue
+            judged.append(session)
+            after_ms = max(session.judged_to_ms, asked_ms - MONITORED_MS)
+            names = await self._store.silent_patients(session.partition, after_ms, asked_ms - limit_ms)
+            states = {name: session.cache[name] for name in names if name in session.cache}
+            unknown = [name for name in names if name not in states]
+            for first in range(0, len(unknown), LOADED_AT_ONCE):
+                some = unknown[first : first + LOADED_AT_ONCE]
+                stored = await self._store.load(session.partition, some)
+                states |= {name: codec.decode(name, fields) for name, fields in zip(some, stored, strict=True)}
+            found += [(session, state, asked_ms) for state in states.values() if not alerting.is_silent(state.policy)]
         outcome = Outcome()
-        for session, state in found:
-            self._decider.silence(session, state, limit_ms, now_ms, outcome)
+        for session, state, asked_ms in found:
+            self._decider.silence(session, state, limit_ms, asked_ms, outcome)
+        for session in judged:
+            asked_ms, session.arrived = session.arrived[0], None  # type: ignore[index]
+            session.judged_to_ms = asked_ms - limit_ms
         return outcome
 
     # ---------------------------------------------------------------- settle
@@ -351,6 +368,3 @@ class Pipeline:
             for _, write in outcome.writes:
                 entries.setdefault(write.partition, []).extend(name for name, _ in write.outbox)
         await self._store.clear_outbox(entries)
-
-
-_REBUILD_CLOCK = EventsClock()

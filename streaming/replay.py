@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -204,7 +204,8 @@ async def run(
     """Sends everything and waits until each event is accounted for; gives the watch and the seconds it took.
 
     Raises:
-        Unavailable: Kafka does not answer, or nothing moved for `idle_timeout_s` while events were outstanding.
+        Unavailable: Kafka does not answer or did not take an event, or nothing moved for `idle_timeout_s` while events
+            were outstanding.
     """
     watch = Watch()
     producer = AIOKafkaProducer(
@@ -248,6 +249,7 @@ async def _send(
     rng = random.Random(seed)
     started = time.perf_counter()
     confirming: set[asyncio.Future[Any]] = set()
+    failures: list[BaseException] = []
     for number, (event, fault) in enumerate(events):
         ahead_s = pace.due_s(number, event.virtual_ms) - (time.perf_counter() - started)
         if ahead_s > 0:
@@ -256,6 +258,7 @@ async def _send(
             await asyncio.sleep(0.005)
         if watching.done():
             watching.result()
+        _raise_first(failures)
         produced_ms = time.time() * 1e3
         headers = headers_for(
             event.kind,
@@ -274,17 +277,26 @@ async def _send(
 
         def confirmed(done: asyncio.Future[Any], event=event, produced_ms=produced_ms, fault=fault) -> None:  # type: ignore[no-untyped-def]
             confirming.discard(done)
-            if not done.cancelled() and done.exception() is None:
-                place = done.result()
-                watch.sent(event, place.partition, place.offset, produced_ms, fault)
+            if done.cancelled():
+                return
+            if (failure := done.exception()) is not None:
+                failures.append(failure)
+                return
+            place = done.result()
+            watch.sent(event, place.partition, place.offset, produced_ms, fault)
 
         future.add_done_callback(confirmed)
         if number % 500 == 0:
             on_progress(watch)
             await asyncio.sleep(0)
     await producer.flush()
-    if confirming:
-        await asyncio.gather(*confirming)
+    await asyncio.gather(*confirming, return_exceptions=True)
+    _raise_first(failures)
+
+
+def _raise_first(failures: Sequence[BaseException]) -> None:
+    if failures:
+        raise Unavailable(f"Kafka did not take an event ({type(failures[0]).__name__})") from failures[0]
 
 
 async def _watch(

@@ -20,7 +20,7 @@ from models.signals import SIGNALS, by_name
 from models.window import MAX_NOTES, MAX_SERIES, MODALITIES, SLOTS
 from streaming import news2
 from streaming.clock import HOUR_MS
-from streaming.history import Embedding, PatientState, ScanEntry
+from streaming.history import TEXT_KEPT, Embedding, PatientState, ScanEntry
 from streaming.messages import Modality
 from streaming.observations import windows
 
@@ -87,6 +87,7 @@ class Scorer:
         self._conditions = [BY_NAME[name] for name in self.card.conditions]
         self._asked_of: dict[frozenset[str], NDArray[np.bool_]] = {}
         self._ahead: dict[str, NDArray[np.float32]] = {}  # by content's tag
+        self._embedding_length = len(base64.b64encode(bytes(4 * self.card.width)))
 
     def embed(self, states: Sequence[PatientState]) -> list[PatientState]:
         """The same states with every embedding that fusion needs; only missing ones are computed, in batches."""
@@ -102,6 +103,7 @@ class Scorer:
     def encode_ahead(self, text: str) -> None:
         """Runs the note encoder on a note that stands in no state yet; `embed` will find its vector. May run in a thread
         while another embeds, but not beside one that runs the note encoder too."""
+        text = text[:TEXT_KEPT]  # as the state will have it
         tag = _note_tag(text)
         if tag not in self._ahead:
             (self._ahead[tag],) = self.predictor.encode_notes([text])
@@ -138,8 +140,7 @@ class Scorer:
 
     def _asked(self, state: PatientState) -> NDArray[np.bool_]:
         """Which conditions there is something to ask of: a lung nodule, say, only of a patient with a CT."""
-        encoder = self.card.encoder_hashes["scans"]
-        kinds = _NEEDED.intersection(scan.modality for scan in state.scans.values() if scan.encoder == encoder)
+        kinds = _NEEDED.intersection(scan.modality for scan in state.scans.values() if self._usable(scan))
         found = self._asked_of.get(kinds)
         if found is None:
             found = self._asked_of[kinds] = np.array([condition.asked(kinds) for condition in self._conditions])
@@ -210,13 +211,10 @@ class Scorer:
         return uses
 
     def _series(self, state: PatientState) -> list[tuple[int, NDArray[np.float32]]]:
-        """Per series its newest time and the mean embedding of its instances, newest first.
-
-        Instances that another encoder embedded are left out: their numbers mean something else.
-        """
+        """Per series its newest time and the mean embedding of its usable instances, newest first."""
         groups: dict[str, list[tuple[str, ScanEntry]]] = {}
         for instance_uid, scan in sorted(state.scans.items()):
-            if scan.encoder == self.card.encoder_hashes["scans"]:
+            if self._usable(scan):
                 groups.setdefault(scan.series_uid, []).append((instance_uid, scan))
         found = []
         for series_uid, members in groups.items():
@@ -225,6 +223,10 @@ class Scorer:
             found.append((max(scan.time_ms for _, scan in members), series_uid, mean))
         found.sort(key=lambda item: item[:2], reverse=True)
         return [(time_ms, mean) for time_ms, _, mean in found]
+
+    def _usable(self, scan: ScanEntry) -> bool:
+        """Another encoder's numbers mean something else; of another width they are not this one's, whatever was said."""
+        return scan.encoder == self.card.encoder_hashes["scans"] and len(scan.embedding) == self._embedding_length
 
 
 def content_tag(data: bytes) -> str:

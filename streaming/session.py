@@ -43,13 +43,21 @@ class Session:
     token: int
     taken: dict[str, int]  # per topic, the last offset this session has taken or found stored
     rebuilt_below: Mapping[str, int]  # offsets below these were committed before: rebuilt silently
+    writes: int  # the number of its last write
     cache: dict[str, PatientState] = field(default_factory=dict)
     entries: int = 0
+    arrived: tuple[int, Mapping[str, int]] | None = None
+    """A time, and per topic the offset below which all had arrived by then: silence is judged once all that is taken."""
+    judged_to_ms: int = 0  # whose newest record is older was judged silent already
 
     def outbox_name(self) -> str:
         """A name no other owner uses, sorting in order of making."""
         self.entries += 1
         return f"{self.token:012d}-{self.entries:012d}"
+
+    def has_taken(self, arrived: Mapping[str, int]) -> bool:
+        """Everything below these offsets."""
+        return all(self.taken.get(topic, -1) + 1 >= offset for topic, offset in arrived.items())
 
     def rebuilds(self, kind: str, offset: int) -> bool:
         """Whether the effects of this offset are in the world already, so that only the state is to be made again."""
@@ -90,7 +98,9 @@ class Outcome:
         """The session's write, begun when first asked for."""
         found = self._by_partition.get(session.partition)
         if found is None:
-            found = self._by_partition[session.partition] = PartitionWrite(session.partition, session.token)
+            session.writes += 1
+            found = PartitionWrite(session.partition, session.token, session.writes)
+            self._by_partition[session.partition] = found
             self.writes.append((session, found))
         return found
 

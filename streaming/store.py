@@ -1,7 +1,8 @@
 """Redis: one partition's states, offsets, outbox and fence. The only importer of redis.
 
 Keys of partition P in namespace N share the hash tag `{ww:N:P}`, so that one Lua call is atomic on Redis Cluster too:
-`:meta` (fence, offsets, counters), `:outbox`, `:activity` (patients by newest record), `:patient:<key>` (one hash each).
+`:meta` (fence, number of writes, offsets, counters), `:outbox`, `:activity` (patients by newest record), `:patient:<key>`
+(one hash each).
 Leaves what the fields mean to `codec.py`, the order of steps to `pipeline.py`.
 """
 
@@ -63,7 +64,7 @@ class Store:
             if name.startswith(b"offset:")
         }
         entries = sorted((name.decode(), value) for name, value in outbox.items())
-        return PartitionMeta(token, offsets, entries)
+        return PartitionMeta(token, offsets, entries, int(meta.get(b"writes", 0)))
 
     async def load(self, partition: int, patients: Sequence[str]) -> list[dict[bytes, bytes]]:
         """The stored fields of each patient; an empty dict for one never seen."""
@@ -90,7 +91,7 @@ class Store:
                 if isinstance(answer, Exception):
                     raise answer
         if -1 in answers:
-            raise Fatal("Redis no longer holds the offsets this worker wrote; it lost data. Restarting rebuilds it")
+            raise Fatal("Redis no longer holds what this worker wrote; it lost data. Restarting rebuilds it")
         if 0 in answers:
             raise Fenced("another worker owns this partition; its writes stand, these were refused")
 
@@ -110,9 +111,8 @@ class Store:
         """Number of keys, keys and arguments of `store.lua`."""
         keys = [self.key(write.partition, name) for name in ("meta", "outbox", "activity")]
         keys += [self.key(write.partition, f"patient:{patient}") for patient in write.patients]
-        args: list[str | bytes | int] = [len(keys), *keys, write.token, len(write.offsets)]
-        for topic, (before, after) in write.offsets.items():
-            args += [f"offset:{topic}", "" if before is None else before, after]
+        args: list[str | bytes | int] = [len(keys), *keys, write.token, write.number]
+        args += _counted((f"offset:{topic}", offset) for topic, offset in write.offsets.items())
         args += _counted(write.counters.items())
         args += _counted(write.outbox)
         for patient, (newest_recorded_ms, fields) in write.patients.items():
@@ -128,12 +128,10 @@ class Store:
                         pipe.hdel(self.key(partition, "outbox"), *names)
                 await pipe.execute()
 
-    async def silent_patients(self, partition: int, before_ms: int, after_ms: int, limit: int) -> list[str]:
-        """Patients whose newest record lies in (after_ms, before_ms], oldest first."""
+    async def silent_patients(self, partition: int, after_ms: int, to_ms: int) -> list[str]:
+        """Patients whose newest record lies in (after_ms, to_ms], oldest first."""
         with _translated():
-            found = await self._redis.zrangebyscore(
-                self.key(partition, "activity"), f"({after_ms}", before_ms, start=0, num=limit
-            )
+            found = await self._redis.zrangebyscore(self.key(partition, "activity"), f"({after_ms}", to_ms)
         return [member.decode() for member in found]
 
     async def ping(self) -> None:

@@ -11,6 +11,7 @@ import orjson
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from streaming.alerting import alert_id
 from streaming.errors import Unavailable
 from streaming.messages import Alert
 from streaming.topics import BOOTSTRAP_TIMEOUT_MS
@@ -29,6 +30,7 @@ class AlertSubscriber:
                 bootstrap_servers=bootstrap.split(","),
                 bootstrap_timeout_ms=BOOTSTRAP_TIMEOUT_MS,
                 enable_auto_commit=False,
+                auto_offset_reset="earliest",  # where retention deleted what came next: from the first that is left
                 consumer_timeout_ms=int(idle_s * 1000) if idle_s else float("inf"),
             )
             partitions = self._consumer.partitions_for_topic(topic) or set()
@@ -88,13 +90,20 @@ _SEVERITY = {"critical": "high", "warning": "moderate", "watch": "low", "none": 
 
 
 def to_fhir(alert: Alert) -> dict[str, Any]:
-    """FHIR R4 DetectedIssue of an alert (hl7.org/fhir/R4/detectedissue.html)."""
+    """FHIR R4 DetectedIssue of an alert (hl7.org/fhir/R4/detectedissue.html).
+
+    All of one episode, raised to cleared, share the `identifier`: the alert id of its clearing, known from the beginning.
+    The origin alone would not do: the undo of a merge may begin an episode of both patients.
+    """
+    origin = alert.episode.topic, alert.episode.partition, alert.episode.offset
+    episode = alert_id(alert.site, alert.patient, alert.condition, origin, "none")
     evidence = [
         {"detail": [{"display": f"{name}: {use.items} items"}]} for name, use in alert.modalities.items() if use.present
     ]
     resource: dict[str, Any] = {
         "resourceType": "DetectedIssue",
         "id": alert.id,
+        "identifier": [{"system": f"urn:wardwatch:{alert.site}:episode", "value": episode}],
         "status": "final" if alert.action != "cleared" else "cancelled",
         "code": {"text": alert.condition},
         "severity": _SEVERITY[alert.level],

@@ -3,13 +3,14 @@
 Which waiting updates share a score, and how topics interleave, differs from run to run; so each run is checked against
 what it said: every risk record is computed again from the events up to its recorded offsets, offsets only grow, every
 event is covered, and the alerts are the policy applied to the recorded scores in order. A patient merged into another
-has no scores while the merge stands, and the other's are computed with that history. Uses the pure functions (parse,
-reduce, score, decide), none of the engine, store, pipeline or forwarding.
+has no scores while the merge stands, and the other's are computed with that history. An event that lies on another
+partition than its patient's counts by the copy that the worker sent there. Uses the pure functions (parse, reduce,
+score, decide), none of the engine, store, pipeline or forwarding.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +35,9 @@ TOPICS = (*INPUTS, "scans", "risk", "alerts", "dead-letters")
 TOLERANCE = 1e-5
 _ROWS = 64
 
+PartitionOf = Callable[[bytes], int]
+_Sent = tuple[str, str, str, bytes | None]  # topic, patient, id, value
+
 
 @dataclass(slots=True)
 class Verdict:
@@ -49,8 +53,8 @@ class Verdict:
             self.violations.append(line)
 
 
-async def read_all(bootstrap: str, prefix: str) -> dict[str, list[ConsumerRecord]]:
-    """Every record of the run's topics, per topic in order of (partition, offset).
+async def read_all(bootstrap: str, prefix: str) -> tuple[dict[str, list[ConsumerRecord]], int]:
+    """Every record of the run's topics, per topic in order of (partition, offset), and the topics' number of partitions.
 
     Raises:
         Unavailable: Kafka does not answer, or a topic is missing.
@@ -74,13 +78,15 @@ async def read_all(bootstrap: str, prefix: str) -> dict[str, list[ConsumerRecord
         await consumer.stop()
     for records in found.values():
         records.sort(key=lambda record: (record.partition, record.offset))
-    return found
+    return found, 1 + max(tp.partition for tp in tps)
 
 
-def verify(topics: Mapping[str, Sequence[ConsumerRecord]], predictor: Predictor, limits: Limits) -> Verdict:
-    """The whole check over what `read_all` gave."""
+def verify(
+    topics: Mapping[str, Sequence[ConsumerRecord]], predictor: Predictor, limits: Limits, partition_of: PartitionOf
+) -> Verdict:
+    """The whole check over what `read_all` gave; `partition_of` a key is where its patient lives."""
     verdict = Verdict()
-    events = _inputs(topics, limits, verdict)
+    events = _inputs(topics, limits, partition_of, verdict)
     risks = _once(topics.get("risk", ()), "risk", verdict)
     for line in verify_merges.sent_on_wrongly(topics, events):
         verdict.wrong(line)
@@ -98,9 +104,9 @@ def verify(topics: Mapping[str, Sequence[ConsumerRecord]], predictor: Predictor,
 
 
 def _inputs(
-    topics: Mapping[str, Sequence[ConsumerRecord]], limits: Limits, verdict: Verdict
+    topics: Mapping[str, Sequence[ConsumerRecord]], limits: Limits, partition_of: PartitionOf, verdict: Verdict
 ) -> dict[tuple[str, str], list[Event]]:
-    """Accepted events by (topic, patient); refused ones must be dead-lettered with their bytes."""
+    """Accepted events by (topic, patient); refused ones must be dead-lettered with their bytes, misplaced ones copied."""
     letters = {}
     for record in topics.get("dead-letters", ()):
         headers = dict(record.headers)
@@ -109,6 +115,8 @@ def _inputs(
             continue
         letters[headers["ww_topic"].decode(), int(headers["ww_partition"]), int(headers["ww_offset"])] = record
     events: dict[tuple[str, str], list[Event]] = defaultdict(list)
+    at_home: set[_Sent] = set()
+    misplaced: list[tuple[_Sent, ConsumerRecord]] = []
     for kind in (*INPUTS, "scans"):
         for record in topics.get(kind, ()):
             verdict.counts[f"in:{kind}"] += 1
@@ -126,11 +134,20 @@ def _inputs(
             if kind != "scans":
                 if letter is not None:
                     verdict.wrong(f"{kind} {record.partition}/{record.offset}: dead-lettered, though valid")
+                sent = (kind, event.patient, event.id, record.value)
+                if partition_of(record.key) != record.partition:
+                    verdict.counts[f"rerouted:{kind}"] += 1
+                    misplaced.append((sent, record))
+                    continue
+                at_home.add(sent)
                 events[kind, event.patient].append(event)
             elif letter is not None:
                 verdict.counts["refused:scans"] += 1
     for kind, partition, offset in letters:
         verdict.wrong(f"{kind} {partition}/{offset}: dead letter of an event that is not there")
+    for sent, record in misplaced:
+        if sent not in at_home:
+            verdict.wrong(f"{sent[0]} {record.partition}/{record.offset}: not sent on to its patient's partition")
     return events
 
 
@@ -260,6 +277,9 @@ def _ms(text: str) -> int:
     return parse_time(text, "time")
 
 
-def run(bootstrap: str, prefix: str, predictor: Predictor, limits: Limits) -> Verdict:
-    """`read_all` and `verify`."""
-    return verify(asyncio.run(read_all(bootstrap, prefix)), predictor, limits)
+def run(
+    bootstrap: str, prefix: str, predictor: Predictor, limits: Limits, partitioner: Callable[[int], PartitionOf]
+) -> Verdict:
+    """`read_all` and `verify`; `partitioner` gives the producers' for a number of partitions."""
+    topics, partitions = asyncio.run(read_all(bootstrap, prefix))
+    return verify(topics, predictor, limits, partitioner(partitions))

@@ -29,7 +29,13 @@ class Feed:
             bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
         )
         self._tasks: list[asyncio.Task[None]] = []
-        self.state = "catching-up"
+        self._caught_up = self._away = False
+
+    @property
+    def state(self) -> str:
+        if self._away:
+            return "away"
+        return "live" if self._caught_up else "catching-up"
 
     async def start(self) -> None:
         """Begins to read.
@@ -82,10 +88,9 @@ class Feed:
                 else:
                     for record in records:
                         self._ward.take_risk(record.key, record.value, record.timestamp)
-            if self.state == "catching-up" and not batches:
+            if not self._caught_up and not batches:
                 positions = [await self._consumer.position(tp) >= end for tp, end in ends.items()]
-                if all(positions):
-                    self.state = "live"
+                self._caught_up = all(positions)
             if now - expired > EXPIRE_EVERY_S * 1000:
                 expired = now
                 self._ward.expire(now - self._keep_ms)
@@ -97,7 +102,6 @@ class Feed:
             try:
                 await asyncio.wait_for(self._consumer.end_offsets([tp]), ASK_EVERY_S)
             except (KafkaError, OSError, TimeoutError):
-                self.state = "away"
+                self._away = True
             else:
-                if self.state == "away":
-                    self.state = "live"
+                self._away = False

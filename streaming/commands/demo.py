@@ -30,7 +30,7 @@ def command(data_dir: Path | None, patients: int, rate: float) -> None:
     settings = Settings()
     data_dir = (data_dir or settings.data_dir).absolute()
     click.echo("starting Kafka and Valkey ...")
-    ran_before = local_stack.find(data_dir) is not None
+    found = local_stack.find(data_dir)
     stack = local_stack.start(data_dir)
     prefix = f"demo-{time.strftime('%H%M%S')}."
     started: list[subprocess.Popen[bytes]] = []
@@ -74,7 +74,7 @@ def command(data_dir: Path | None, patients: int, rate: float) -> None:
         for process in reversed(started):
             process.terminate()
             process.wait()
-        if not ran_before:
+        if stack != found:
             local_stack.stop(data_dir)
 
 

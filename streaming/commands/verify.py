@@ -23,7 +23,7 @@ def command(out: Path | None) -> None:
     settings = Settings()
     predictor = bootstrap.load_predictor(settings)
     limits = replace(bootstrap.limits(settings), now_ms=None)  # what lay ahead of the clock then need not now
-    verdict = verify.run(settings.kafka_bootstrap, settings.topic_prefix, predictor, limits)
+    verdict = verify.run(settings.kafka_bootstrap, settings.topic_prefix, predictor, limits, bootstrap.partitioner)
     for name, count in sorted(verdict.counts.items()):
         click.echo(f"{name:>28}  {count}")
     click.echo(f"{'largest difference':>28}  {verdict.largest_difference:.2g}")

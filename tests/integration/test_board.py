@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import aiohttp
 import orjson
 import pytest
 
+from streaming.clock import from_ms, wall_ms
 from tests.helpers import HEART_RATE, NOON, observation
 from tests.integration.conftest import eventually
 
@@ -95,28 +97,83 @@ async def _browser(binary, profile):
         await process.wait()
 
 
-async def _shown(binary, profile, url, screenshot):
-    async with _browser(binary, profile) as call:
-        await call("Page.navigate", url=url)
-        rows = "document.querySelectorAll('#rows tr').length"
-        while not (await call("Runtime.evaluate", expression=rows))["result"].get("value"):
-            await asyncio.sleep(0.2)
-        picture = await call("Page.captureScreenshot")
-        screenshot.write_bytes(base64.b64decode(picture["data"]))
-        text = await call("Runtime.evaluate", expression="document.body.innerText")
-        elements = await call("Runtime.evaluate", expression="document.querySelectorAll('#rows b').length")
-        return text["result"]["value"], elements["result"]["value"]
-
-
-def test_a_browser_shows_names_as_text(site, url, tmp_path):
+@pytest.fixture
+def look(url, tmp_path):
+    """Runs a coroutine over a browser that shows the board: it is given functions that call it and evaluate in its page."""
     binary = shutil.which("chromium") or shutil.which("google-chrome")
     if binary is None:
         pytest.skip("no Chromium on this machine")
-    _score_one(site)
+
+    async def looking(see):
+        async with _browser(binary, tmp_path / "profile") as call:
+
+            async def value(expression):
+                return (await call("Runtime.evaluate", expression=expression))["result"].get("value")
+
+            await call("Page.navigate", url=url)
+            await _until(value, "document.querySelectorAll('#rows tr').length")
+            return await see(call, value)
+
+    return lambda see: asyncio.run(asyncio.wait_for(looking(see), 60))
+
+
+async def _until(value, expression):
+    while not (found := await value(expression)):
+        await asyncio.sleep(0.2)
+    return found
+
+
+def test_a_browser_shows_names_as_text(site, look, tmp_path):
     screenshot = tmp_path / "board.png"
-    text, elements = asyncio.run(asyncio.wait_for(_shown(binary, tmp_path / "profile", url, screenshot), 60))
+
+    async def see(call, value):
+        picture = await call("Page.captureScreenshot")
+        screenshot.write_bytes(base64.b64decode(picture["data"]))
+        return await value("document.body.innerText"), await value("document.querySelectorAll('#rows b').length")
+
+    _score_one(site)
+    text, elements = look(see)
     assert PATIENT in text
     assert elements == 0
     assert "1 patients" in text
     assert "live" in text
     assert screenshot.stat().st_size > 10_000
+
+
+def _scored(site, patient, ago_s):
+    """A score as a worker published it so long ago; its heart rate was then five seconds old."""
+    body = {
+        "patient": patient, "encounter": None, "as_of": from_ms(NOON), "news2": 3, "model": "m",
+        "scores": [{"condition": "mortality", "probability": 0.2, "low": 0.1, "high": 0.3}],
+        "modalities": {"vitals": {"present": True, "items": 4, "age_s": 5.0}},
+        "times": {"decision": from_ms(wall_ms() - ago_s * 1000)},
+    }  # fmt: skip
+    site.raw("risk", patient.encode(), orjson.dumps(body), [])
+
+
+NEWEST = "document.querySelector('#newest').textContent"
+MARKED = "document.querySelector('#newest').matches('.old')"
+CELLS = "[...document.querySelectorAll('#rows td')]"
+
+
+def test_a_browser_shows_how_old_the_scores_are_when_no_worker_scores_any_more(site, look):
+    async def see(_, value):
+        text = await value("document.body.innerText")
+        day = await value(f"new Date(Date.now() - {3 * 86_400_000}).toLocaleDateString()")
+        assert "newest score 3 d ago" in text and await value(MARKED)
+        assert "vitals 4, 3 d old" in text
+        assert f"3 d ago\n{day}" in text
+        _scored(site, "p2", 20)
+        first = await _until(value, f"{NEWEST}.endsWith(' s ago') && {NEWEST}")
+        assert not await value(MARKED)
+        await value("source.close()")  # the board is gone: ages grow all the same
+        await value(f"{CELLS}.forEach((cell) => {{ cell.stays = true; }})")
+        await _until(value, f"{NEWEST} !== '{first}'")
+        text = await value("document.body.innerText")
+        seconds = int(re.search(r"newest score (\d+) s ago", text)[1])
+        assert f"vitals 4, {5 + seconds} s old" in text
+        assert text.count(f"{seconds} s ago") == 2  # in the header and in the row
+        assert await value(f"{CELLS}.every((cell) => cell.stays)")  # no row was built anew
+
+    _scored(site, "p1", 3 * 24 * 3600)
+    look(see)

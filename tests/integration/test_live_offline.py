@@ -24,7 +24,7 @@ def test_published_scores_equal_the_training_readers(site, data_root, predictor)
     arguments = ["mimic3", "--root", str(data_root / "mimic3_demo"), "--limit", "1500"]
     done = site.command("replay", *arguments, "--notes", str(data_root / "eicu_demo"))
     assert done.returncode == 0, done.stderr
-    found = asyncio.run(read_all(site.stack.bootstrap, site.prefix))
+    found, _ = asyncio.run(read_all(site.stack.bootstrap, site.prefix))
     events = defaultdict(list)
     for kind in ("vitals", "notes"):
         for record in found[kind]:

@@ -1,11 +1,16 @@
 """The local stack and the topics, for real."""
 
+import json
 import os
 import signal
+from dataclasses import asdict
 
 import pytest
+from click.testing import CliRunner
 
 from streaming import local_stack, topics
+from streaming.commands import demo
+from streaming.errors import Unavailable
 
 pytestmark = pytest.mark.integration
 
@@ -48,3 +53,27 @@ def test_topics_that_differ_are_named(stack):
     topics.create(stack.bootstrap, "two.", 2, 1)
     assert topics.create(stack.bootstrap, "two.", 2, 1) == []
     assert all("2 partitions, not 8" in line for line in topics.check(stack.bootstrap, "two.", 8))
+
+
+@pytest.mark.parametrize("ran_before", [True, False])
+def test_a_demo_leaves_running_only_what_ran_before_it(tmp_path, monkeypatch, ran_before):
+    """A record of a stack that does not run any more says nothing: its demo's stack is stopped."""
+
+    def fails(*_):
+        raise Unavailable("in the middle")
+
+    if ran_before:
+        before = local_stack.start(tmp_path, kafka_port=0, redis_port=0)
+    else:
+        reused = local_stack.Process("kafka-1", os.getpid(), -1)
+        before = local_stack.Stack("127.0.0.1:1", "redis://127.0.0.1:1/0", str(tmp_path), (reused,))
+        (tmp_path / "stack.json").write_text(json.dumps(asdict(before)), encoding="utf-8")
+    monkeypatch.setattr(topics, "create", fails)
+    try:
+        done = CliRunner().invoke(demo.command, ["--data-dir", str(tmp_path)])
+        assert str(done.exception) == "in the middle"
+        assert local_stack.find(tmp_path) == (before if ran_before else None)
+        if ran_before:
+            assert topics.broker_count(before.bootstrap) == 1
+    finally:
+        local_stack.stop(tmp_path)

@@ -27,8 +27,8 @@ def run(stack):
     return runner
 
 
-def _write(token, before, after, **more):
-    return PartitionWrite(3, token, offsets={"vitals": (before, after)}, counters={"applied": 1}, **more)
+def _write(token, number, offset, **more):
+    return PartitionWrite(3, token, number, offsets={"vitals": offset}, counters={"applied": 1}, **more)
 
 
 def test_what_is_written_comes_back_whole(run):
@@ -36,7 +36,7 @@ def test_what_is_written_comes_back_whole(run):
         meta = await store.take_over(3)
         assert (meta.offsets, meta.outbox) == ({}, [])
         await store.write(
-            [_write(meta.token, None, 5, outbox=[("a", b"\0x"), ("b", b"y")], patients={"p": (7, {"f": b"\xff"})})]
+            [_write(meta.token, 1, 5, outbox=[("a", b"\0x"), ("b", b"y")], patients={"p": (7, {"f": b"\xff"})})]
         )
         again = await store.take_over(3)
         assert again.token > meta.token
@@ -54,9 +54,9 @@ def test_an_owner_whose_fence_was_passed_writes_nothing(run):
         old = await store.take_over(3)
         new = await store.take_over(3)
         with pytest.raises(Fenced):
-            await store.write([_write(old.token, None, 5, patients={"p": (7, {"f": b"1"})})])
+            await store.write([_write(old.token, 1, 5, patients={"p": (7, {"f": b"1"})})])
         assert await store.load(3, ["p"]) == [{}]
-        await store.write([_write(new.token, None, 6)])
+        await store.write([_write(new.token, 1, 6)])
 
     run(scenario)
 
@@ -64,7 +64,7 @@ def test_an_owner_whose_fence_was_passed_writes_nothing(run):
 def test_a_repeat_after_a_lost_reply_changes_nothing(run):
     async def scenario(store):
         meta = await store.take_over(3)
-        write = _write(meta.token, None, 5, outbox=[("a", b"x")])
+        write = _write(meta.token, 1, 5, outbox=[("a", b"x")])
         await store.write([write])
         await store.clear_outbox({3: ["a"]})
         await store.write([write])
@@ -79,7 +79,7 @@ def test_of_several_partitions_only_the_lost_one_is_refused(run):
     async def scenario(store):
         metas = {partition: await store.take_over(partition) for partition in (3, 4)}
         await store.take_over(4)
-        writes = [PartitionWrite(partition, metas[partition].token, {"vitals": (None, 5)}) for partition in (4, 3)]
+        writes = [PartitionWrite(partition, metas[partition].token, 1, {"vitals": 5}) for partition in (4, 3)]
         with pytest.raises(Fenced):
             await store.write(writes)
         assert [(await store.take_over(partition)).offsets for partition in (3, 4)] == [{"vitals": 5}, {}]
@@ -91,19 +91,34 @@ def test_a_redis_that_forgot_the_script_is_given_it_again(run):
     async def scenario(store):
         meta = await store.take_over(3)
         await store._redis.script_flush()
-        await store.write([_write(meta.token, None, 5)])
+        await store.write([_write(meta.token, 1, 5)])
         assert (await store.take_over(3)).offsets == {"vitals": 5}
 
     run(scenario)
 
 
-def test_writes_that_redis_lost_are_noticed(run):
+@pytest.mark.parametrize("offsets", [{"vitals": 6}, {"notes": 1}, {}])
+def test_a_write_that_redis_lost_is_noticed_by_the_next_whatever_it_is_of(run, offsets):
     async def scenario(store):
         meta = await store.take_over(3)
-        await store.write([_write(meta.token, None, 5)])
-        await store._redis.hset(store.key(3, "meta"), "offset:vitals", 4)  # as after a restart without the last second
+        await store.write([_write(meta.token, 1, 4)])
+        held = await store._redis.hgetall(store.key(3, "meta"))
+        await store.write([_write(meta.token, 2, 5)])
+        await store._redis.hset(store.key(3, "meta"), mapping=held)  # as after a restart without the last second
         with pytest.raises(Fatal):
-            await store.write([_write(meta.token, 5, 6)])
+            await store.write([PartitionWrite(3, meta.token, 3, offsets)])
+        assert (await store.take_over(3)).offsets == {"vitals": 4}
+
+    run(scenario)
+
+
+def test_the_next_owner_goes_on_counting(run):
+    async def scenario(store):
+        meta = await store.take_over(3)
+        await store.write([_write(meta.token, 1, 4), _write(meta.token, 2, 5)])
+        again = await store.take_over(3)
+        assert again.writes == 2
+        await store.write([_write(again.token, 3, 6)])
 
     run(scenario)
 
@@ -111,13 +126,13 @@ def test_writes_that_redis_lost_are_noticed(run):
 def test_a_write_whose_connection_breaks_is_repeated_on_a_new_one(run):
     async def scenario(store):
         meta = await store.take_over(3)
-        await store.write([_write(meta.token, None, 5)])
+        await store.write([_write(meta.token, 1, 5)])
         for client in await store._redis.client_list():
             if int(client["id"]) != await store._redis.client_id():
                 await store._redis.client_kill_filter(_id=client["id"])
         with pytest.raises(Unavailable):
-            await store.write([_write(meta.token, 5, 6)])
-        await store.write([_write(meta.token, 5, 6)])
+            await store.write([_write(meta.token, 2, 6)])
+        await store.write([_write(meta.token, 2, 6)])
         assert (await store.take_over(3)).offsets == {"vitals": 6}
 
     run(scenario)
@@ -126,13 +141,13 @@ def test_a_write_whose_connection_breaks_is_repeated_on_a_new_one(run):
 def test_a_write_that_redis_does_not_answer_in_time_leaves_no_answer_behind_for_the_next(run):
     async def scenario(store):
         meta = await store.take_over(3)
-        await store.write([_write(meta.token, None, 5)])
+        await store.write([_write(meta.token, 1, 5)])
         store._timeout_s = 0.2
         await store._redis.client_pause(1000, all=True)
         with pytest.raises(Unavailable):
-            await store.write([_write(meta.token, 5, 6)])
+            await store.write([_write(meta.token, 2, 6)])
         store._timeout_s = 5.0
-        await store.write([_write(meta.token, 5, 6), _write(meta.token, 6, 7)])
+        await store.write([_write(meta.token, 2, 6), _write(meta.token, 3, 7)])
         assert (await store.take_over(3)).offsets == {"vitals": 7}
 
     run(scenario)
@@ -144,7 +159,7 @@ def test_a_redis_that_is_away_is_unavailable():
         with pytest.raises(Unavailable):
             await store.take_over(0)
         with pytest.raises(Unavailable):
-            await store.write([_write(1, None, 5)])
+            await store.write([_write(1, 1, 5)])
         await store.close()
 
     asyncio.run(scenario())

@@ -179,6 +179,9 @@ def test_an_event_on_the_wrong_partition_reaches_its_patient(site):
         return "p1" in states and len(states["p1"][0]) == 2 + 8 * 25
 
     eventually(all_eight, "all eight measurements are in one state")
+    verdict = site.command("verify")
+    assert verdict.returncode == 0, verdict.stdout
+    assert "rerouted:vitals  7\n" in verdict.stdout
 
 
 def test_another_client_and_kafkas_own_tools_understand_the_wire(site):

@@ -105,9 +105,19 @@ def test_silence_is_raised_once_and_cleared_by_data():
     state, decision = silence(PolicyState(), "s", "p", ("vitals", 1, 5), HOUR, HOUR)
     assert (decision.condition, decision.action) == (SILENCE, "raised")
     assert silence(state, "s", "p", ("vitals", 1, 5), 2 * HOUR, HOUR) == (state, None)
-    state, cleared = heard_again(state, "s", "p")
-    assert cleared.action == "cleared" and cleared.alert_id != decision.alert_id
-    assert heard_again(state, "s", "p") == (state, None)
+    state, cleared = heard_again(state, "s", "p", ("notes", 1, 8))
+    assert cleared.action == "cleared" and cleared.alert_id != decision.alert_id and cleared.episode == decision.episode
+    assert heard_again(state, "s", "p", ("notes", 1, 9)) == (state, None)
+
+
+def test_no_two_silences_share_an_alert_whatever_ended_the_first():
+    """The newest vitals event is the same before both."""
+    state, told = PolicyState(), []
+    for ended_by in range(3):
+        state, raised = silence(state, "s", "p", ("vitals", 1, 5), HOUR, HOUR)
+        state, cleared = heard_again(state, "s", "p", ("notes", 1, ended_by))
+        told += [raised.alert_id, cleared.alert_id]
+    assert len(set(told)) == 6
 
 
 def test_a_merge_ends_episodes_with_its_reason_and_no_refractory_time_follows():

@@ -1,14 +1,20 @@
 import asyncio
 import io
+import math
 import os
+import resource
 import signal
+import struct
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
 import pytest
 
+from streaming import decode_pool
+from streaming.decode_child import ANSWER, CPU_SECONDS
 from streaming.decode_pool import DecodePool
 from streaming.dicom import decode
 from streaming.errors import InvalidMessage
@@ -135,3 +141,45 @@ def test_a_scan_that_takes_too_long_costs_only_itself():
             await pool.decode(radiograph(3, False))
 
     asyncio.run(scenario())
+
+
+def test_a_child_is_replaced_between_two_scans_before_its_cpu_time_is_used_up(monkeypatch):
+    assert CPU_SECONDS - decode_pool.WORN_CPU_S > 10 * decode_pool.TIMEOUT_S
+
+    async def scenario():
+        async with DecodePool(workers=1) as pool:
+            (child,), (first,) = pool._children, pool.pids
+            _, used_s = ANSWER.unpack_from(await decode_pool._ask(child, b"no dicom"))
+            limit_s = math.ceil(used_s) + 2
+            resource.prlimit(first, resource.RLIMIT_CPU, (limit_s, limit_s))
+            monkeypatch.setattr(decode_pool, "WORN_CPU_S", used_s + 0.5)
+            while pool.pids == [first]:
+                header, pixels = await pool.decode(radiograph(3, False))
+                assert header.modality == "CR" and pixels.shape == (224, 224)
+            monkeypatch.setattr(decode_pool, "WORN_CPU_S", CPU_SECONDS)
+            (second,) = pool.pids
+            await pool.decode(radiograph(3, False))
+            assert pool.pids == [second]
+
+    asyncio.run(scenario())
+
+
+def test_a_scan_is_handed_to_its_child_piece_by_piece():
+    """What the pipe does not take at once the event loop would copy: a second of standstill for half a GiB."""
+    written, waits = [], []
+
+    async def drain():
+        waits.append(len(written))
+
+    answers = iter([struct.pack("<Q", 2), b"ok"])
+
+    async def readexactly(_):
+        return next(answers)
+
+    child = SimpleNamespace(
+        stdin=SimpleNamespace(write=written.append, drain=drain), stdout=SimpleNamespace(readexactly=readexactly)
+    )
+    data = os.urandom(2 * decode_pool.PIECE_BYTES + 1)
+    assert asyncio.run(decode_pool._ask(child, data)) == b"ok"
+    assert b"".join(written) == struct.pack("<Q", len(data)) + data
+    assert max(map(len, written)) == decode_pool.PIECE_BYTES and waits == [2, 3, 4]

@@ -77,6 +77,15 @@ def test_no_refusal_quotes_the_event():
         assert "Miller" not in str(caught.value)
 
 
+@pytest.mark.parametrize("documents", ["notes", "scans"])
+def test_no_refusal_of_a_history_quotes_an_id(documents):
+    history = {"kind": "history-joined", "encounter": None, "encounter_version": [0, 0, 0], "newest_event_ms": 0,
+               "newest_recorded_ms": 0, "observations": "AAA=", "notes": {}, "scans": {}, documents: {"Miller": [1]}}  # fmt: skip
+    headers = headers_for("forwarded", id="1", source="s", patient="p1", time_ms=NOON)
+    with pytest.raises(InvalidMessage, match=rf"bad-schema: .* at history-joined\.{documents}\.\d$"):
+        parse("forwarded", b"p1", orjson.dumps(history), headers)
+
+
 def test_the_future_is_reckoned_from_the_clock_in_service():
     limits = Limits(now_ms=lambda: NOON)
     _parse(limits=limits, ce_time=from_ms(NOON + 200_000).encode())

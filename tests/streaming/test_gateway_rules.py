@@ -71,6 +71,9 @@ def test_a_stamp_is_read_with_its_offset_or_the_zone(stamp, zone, utc):
         ("20261025023000", BERLIN),  # twice
         ("20260329023000", BERLIN),  # never
         ("20260102153000+9900", None),
+        ("00010101000000+0100", None),  # the year 0 in UTC
+        ("00010101000000", BERLIN),
+        ("99991231235959-0100", None),
         ("٢٠٢٦٠١٠٢١٥٣٠", BERLIN),
     ],
 )

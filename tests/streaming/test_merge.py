@@ -183,7 +183,7 @@ def check(states, own):
 def _encoded(number):
     return {
         "study_uid": "1", "series_uid": f"s{number}", "instance_uid": f"i{number}", "modality": "CT",
-        "content_sha256": "0" * 63 + str(number), "encoder": "e", "embedding": "AAAA", "scan_topic": "scans",
+        "content_sha256": "0" * 63 + str(number), "encoder": "e", "embedding": "AAAAAA==", "scan_topic": "scans",
         "scan_partition": 0, "scan_offset": number,
     }  # fmt: skip
 

@@ -166,15 +166,9 @@ def test_the_undo_of_a_merge_with_a_patient_of_another_century_holds_no_page_bac
 
 
 def test_a_merged_patients_silence_is_no_alarm(hospital):
-    import asyncio
-
-    async def all_of(partition, before_ms, after_ms, limit):
-        return list(hospital.store.patients[partition])
-
-    hospital.store.silent_patients = all_of
     hospital.run(measured("A", 100), measured("B", 60), merged("A", "B"))
-    outcome = asyncio.run(hospital._pipeline.silence(HOUR, NOON + 2 * HOUR))
-    assert [name for _, write in outcome.writes for name in write.patients] == ["B"]
+    hospital.listen(HOUR, NOON + 2 * HOUR)
+    assert [one.patient for one in alerts(hospital) if one.condition == "data-silence"] == ["B"]
 
 
 @pytest.mark.parametrize("score", ["each", "coalesce"])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from streaming import scoring
-from streaming.history import PatientState
+from streaming.history import TEXT_KEPT, PatientState
 from streaming.scoring import Scorer
 from streaming.state import apply
 from tests.helpers import NOON, event
@@ -60,6 +60,15 @@ def test_one_note_of_several_patients_is_encoded_once_and_a_text_ahead_twice_too
     scorer.encode_ahead(TEXTS[1])
     scorer.encode_ahead(TEXTS[1])
     assert counting.encoded == [TEXTS[0], TEXTS[1]]
+
+
+def test_a_long_note_is_encoded_once_as_far_as_the_state_keeps_it(counting):
+    text, scorer = "Short of breath. " * TEXT_KEPT, Scorer(counting)
+    scorer.encode_ahead(text)
+    state = _with_note(text)
+    assert not scorer.has_new_notes([state])
+    scorer.embed([state])
+    assert counting.encoded == [text[:TEXT_KEPT]]
 
 
 def test_what_was_encoded_ahead_is_forgotten_in_time_and_then_made_again(counting, monkeypatch):

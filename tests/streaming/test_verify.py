@@ -14,6 +14,8 @@ from streaming.scoring import Scorer
 from streaming.state import PatientState, apply
 from streaming.verify import verify
 from tests.helpers import HOUR, NOON, vitals
+from tests.streaming.test_merge import measured
+from tests.streaming.ward import PARTITIONS, Hospital, partition_of
 
 EVENTS = 8
 
@@ -56,6 +58,10 @@ def _run(predictor):
     return topics
 
 
+def _violations(topics, predictor):
+    return verify(topics, predictor, Limits(), lambda key: 0).violations
+
+
 def _vitals_record(offset):
     from streaming.envelope import headers_for
     from tests.helpers import HEART_RATE, observation
@@ -85,14 +91,14 @@ def test_an_artifact_that_cannot_tell_says_so_and_raises_nothing(unsure):
     risk = messages.Risk.model_validate_json(topics["risk"][0].value)
     assert all(score.abstains and score.set == ("no event", "event") for score in risk.scores)
     assert not topics["alerts"]
-    assert verify(topics, unsure, Limits()).violations == []
+    assert _violations(topics, unsure) == []
 
 
 def test_the_same_scores_raise_when_the_sets_hold_one_outcome(sure):
     topics = _run(sure)
     alert = messages.Alert.model_validate_json(topics["alerts"][0].value)
     assert alert.action == "raised" and not alert.abstains
-    assert verify(topics, sure, Limits()).violations == []
+    assert _violations(topics, sure) == []
 
 
 def test_a_record_that_abstains_otherwise_than_its_card_says_is_found(unsure):
@@ -100,7 +106,7 @@ def test_a_record_that_abstains_otherwise_than_its_card_says_is_found(unsure):
     body = orjson.loads(topics["risk"][3].value)
     body["scores"][0]["abstains"] = False
     topics["risk"][3].value = orjson.dumps(body)
-    violations = verify(topics, unsure, Limits()).violations
+    violations = _violations(topics, unsure)
     assert any("abstains otherwise" in line for line in violations)
     assert any("not published" in line for line in violations)
 
@@ -108,3 +114,31 @@ def test_a_record_that_abstains_otherwise_than_its_card_says_is_found(unsure):
 def test_an_artifact_without_sets_never_abstains(predictor):
     body = messages.Risk.model_validate_json(_run(_Cautious(predictor, None))["risk"][0].value)
     assert all(score.set is None and not score.abstains for score in body.scores)
+
+
+def _astray(hospital, away):
+    """One event of A between two others, on another partition than A's."""
+    hospital.run(measured("A", 80, NOON, id="first"))
+    one = measured("A", 120, NOON + 60_000, id="astray")
+    partition = (partition_of(one.key) + away) % PARTITIONS
+    hospital.broker.append(one.topic, one.key, one.value, one.headers, partition=partition)
+
+
+@pytest.mark.parametrize("away", range(1, PARTITIONS))
+def test_an_event_on_the_wrong_partition_counts_where_the_worker_sent_it(predictor, away):
+    hospital = Hospital(predictor)
+    _astray(hospital, away)
+    hospital.run().run(measured("A", 90, NOON + 120_000, id="last"))
+    verdict = hospital.verdict()
+    assert verdict.violations == []
+    assert (verdict.counts["rerouted:vitals"], verdict.counts["covered"]) == (1, 3)
+
+
+def test_an_event_that_was_left_on_the_wrong_partition_is_found(predictor):
+    hospital = Hospital(predictor)
+    _astray(hospital, 1)
+    hospital.run()
+    copy = hospital.broker.logs["vitals", partition_of(b"A")][-1]
+    copy.headers = [(name, b"another" if name == "ce_id" else raw) for name, raw in copy.headers]
+    (line,) = hospital.verdict().violations
+    assert line == f"vitals {(partition_of(b'A') + 1) % PARTITIONS}/0: not sent on to its patient's partition"

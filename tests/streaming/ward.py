@@ -29,13 +29,20 @@ class Broker:
 
     def __init__(self):
         self.logs = defaultdict(list)
+        self.now_ms = NOON
 
     def append(self, kind, key, value, headers, partition=None):
         partition = partition_of(key) if partition is None else partition
         log = self.logs[kind, partition]
         log.append(
             SimpleNamespace(
-                topic=kind, partition=partition, offset=len(log), timestamp=NOON, key=key, value=value, headers=headers
+                topic=kind,
+                partition=partition,
+                offset=len(log),
+                timestamp=self.now_ms,
+                key=key,
+                value=value,
+                headers=headers,
             )
         )
 
@@ -58,6 +65,7 @@ class Store:
 
     def __init__(self):
         self.fence = defaultdict(int)
+        self.writes = defaultdict(int)
         self.offsets = defaultdict(dict)
         self.outbox = defaultdict(dict)
         self.patients = defaultdict(lambda: defaultdict(dict))
@@ -65,7 +73,10 @@ class Store:
     async def take_over(self, partition):
         self.fence[partition] += 1
         return PartitionMeta(
-            self.fence[partition], dict(self.offsets[partition]), sorted(self.outbox[partition].items())
+            self.fence[partition],
+            dict(self.offsets[partition]),
+            sorted(self.outbox[partition].items()),
+            self.writes[partition],
         )
 
     async def load(self, partition, patients):
@@ -74,9 +85,9 @@ class Store:
     async def write(self, writes):
         for write in writes:
             assert write.token == self.fence[write.partition]
-            for topic, (before, after) in write.offsets.items():
-                assert self.offsets[write.partition].get(topic) == before
-                self.offsets[write.partition][topic] = after
+            assert write.number == self.writes[write.partition] + 1
+            self.writes[write.partition] = write.number
+            self.offsets[write.partition].update(write.offsets)
             self.outbox[write.partition].update(write.outbox)
             for name, (_, fields) in write.patients.items():
                 self.patients[write.partition][name] |= {key.encode(): value for key, value in fields.items()}
@@ -85,6 +96,12 @@ class Store:
         for partition, names in entries.items():
             for name in names:
                 self.outbox[partition].pop(name, None)
+
+    async def silent_patients(self, partition, after_ms, to_ms):
+        newest = {
+            name: codec.decode(name, fields).newest_recorded_ms for name, fields in self.patients[partition].items()
+        }
+        return [name for name, recorded_ms in newest.items() if after_ms < recorded_ms <= to_ms]
 
     def states(self):
         return {name: codec.decode(name, fields) for held in self.patients.values() for name, fields in held.items()}
@@ -106,7 +123,7 @@ class Hospital:
     """One worker at a time over all partitions."""
 
     def __init__(self, predictor, score="each"):
-        self.predictor, self.score = Touchy(predictor), score
+        self.predictor, self.score, self.clock = Touchy(predictor), score, EventsClock()
         self.broker, self.store = Broker(), Store()
         self.committed = {(kind, partition): None for kind in INPUTS for partition in range(PARTITIONS)}
         self.start()
@@ -114,7 +131,7 @@ class Hospital:
     def start(self):
         """A new worker: takes over what the last one left."""
         self._pipeline = Pipeline(
-            self.store, self.broker, None, Scorer(self.predictor), alerting.Policy.from_card(self.predictor.card), EventsClock(),
+            self.store, self.broker, None, Scorer(self.predictor), alerting.Policy.from_card(self.predictor.card), self.clock,
             Rules("ward", self.score, 10**9, 64, 100, Limits(), partition_of), ThreadPoolExecutor(1),
         )  # fmt: skip
         committed = {
@@ -147,15 +164,33 @@ class Hospital:
         outcome = await self._pipeline.process(batches)
         if dies == "before":
             return
+        if await self._finish(outcome, dies):
+            return
+        for batch in batches:
+            before = self.committed[batch.kind, batch.partition] or 0  # what a group has committed never goes back
+            self.committed[batch.kind, batch.partition] = max(before, batch.records[-1].offset + 1)
+
+    async def _finish(self, outcome, dies=None):
         await self._pipeline.store(outcome)
         if dies == "stored":
-            return
+            return True
         await self._pipeline.publish(outcome)
         if dies == "published":
-            return
+            return True
         await self._pipeline.forget([outcome])
-        for batch in batches:
-            self.committed[batch.kind, batch.partition] = batch.records[-1].offset + 1
+        return False
+
+    def listen(self, limit_ms, now_ms):
+        """Judges silence as of then, by what lies on the broker now."""
+        ends = {partition: {} for partition in range(PARTITIONS)}
+        for (kind, partition), log in self.broker.logs.items():
+            if kind in INPUTS and log:
+                ends[partition][kind] = len(log)
+
+        async def judge():
+            await self._finish(await self._pipeline.silence(limit_ms, now_ms, ends))
+
+        asyncio.run(judge())
 
     def run(self, *records):
         """Sends, and works until nothing waits."""
@@ -169,4 +204,4 @@ class Hospital:
         self.start()
 
     def verdict(self):
-        return verify(self.broker.topics(), self.predictor, Limits())
+        return verify(self.broker.topics(), self.predictor, Limits(), partition_of)

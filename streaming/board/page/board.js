@@ -2,11 +2,14 @@
 // Everything that came over the wire is shown as text, never as markup.
 const RANK = { none: 0, watch: 1, warning: 2, critical: 3 };
 const STALE_MS = 6000; // the server sends at least every five seconds
+const REFRESH_MS = 5000;
+const OLD_MS = 15 * 60_000; // a ward without any new score for so long is marked
 const SHOWN = 200;
 const KEPT_ALERTS = 50;
-const rows = new Map(); // patient -> { data, element }
+const rows = new Map(); // patient -> { data, decided (ms), element }
 const byId = (id) => document.getElementById(id);
 let heard = Date.now();
+let newest = 0; // when the ward's newest score was made, ms; 0 = there is none
 
 function element(tag, text, className) {
   const made = document.createElement(tag);
@@ -18,11 +21,37 @@ function element(tag, text, className) {
 function percent(value) { return value === null ? "–" : `${(100 * value).toFixed(value < 0.1 ? 1 : 0)} %`; }
 
 function age(seconds) {
-  if (seconds === null) return "";
   if (seconds < 90) return `${Math.round(seconds)} s`;
   if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
   if (seconds < 172800) return `${(seconds / 3600).toFixed(1)} h`;
   return `${Math.round(seconds / 86400)} d`;
+}
+
+function ago(ms, now, more = 0) { return age(more + Math.max(0, now - ms) / 1000); }
+
+// A time of day, with the date unless it is today's.
+function moment(ms, now) {
+  const then = new Date(ms);
+  const today = then.toDateString() === new Date(now).toDateString();
+  return today ? then.toLocaleTimeString() : then.toLocaleString();
+}
+
+// An element whose text depends on the time; `refresh` keeps it true.
+function telling(tag, say, className) {
+  const made = element(tag, say(Date.now()), className);
+  made.say = say;
+  made.classList.add("telling");
+  return made;
+}
+
+function refresh() {
+  const now = Date.now();
+  for (const told of document.querySelectorAll(".telling")) {
+    const text = told.say(now);
+    if (told.textContent !== text) told.textContent = text;
+  }
+  byId("newest").textContent = newest === 0 ? "" : `newest score ${ago(newest, now)} ago`;
+  byId("newest").classList.toggle("old", newest !== 0 && now - newest > OLD_MS);
 }
 
 function levelMark(level) { return element("span", level === "none" ? "–" : level, `level ${level}`); }
@@ -43,7 +72,7 @@ function scoreLine(score, level) {
 }
 
 function fill(row) {
-  const { data, element: tr } = row;
+  const { data, decided, element: tr } = row;
   const risk = data.risk;
   const level = element("td");
   level.append(levelMark(data.level));
@@ -59,12 +88,17 @@ function fill(row) {
   if (risk) {
     for (const score of risk.scores) scores.append(scoreLine(score, data.levels[score.condition]));
     for (const [name, use] of risk.merged_into ? [] : Object.entries(risk.modalities)) {
-      const text = use.present ? `${name} ${use.items}, ${age(use.age_s)} old` : `no ${name}`;
-      rests.append(element("div", text, use.present ? "" : "soft"));
+      // The age was reckoned when the score was made; since then it has grown.
+      rests.append(use.present
+        ? telling("div", (now) => `${name} ${use.items}, ${ago(decided, now, use.age_s)} old`)
+        : element("div", `no ${name}`, "soft"));
     }
   }
   const news2 = element("td", risk && risk.news2 !== null ? risk.news2 : "–");
-  const updated = element("td", risk ? new Date(risk.decision).toLocaleTimeString() : "–", "soft");
+  const updated = element("td", risk ? null : "–", "soft");
+  if (risk) {
+    updated.append(telling("div", (now) => `${ago(decided, now)} ago`), telling("div", (now) => moment(decided, now)));
+  }
   tr.replaceChildren(level, patient, scores, news2, rests, updated);
 }
 
@@ -81,6 +115,8 @@ function draw() {
   const chosen = all.filter((row) => !onlyStanding || row.data.level !== "none" || row.data.silent);
   const shown = chosen.slice(0, SHOWN);
   byId("rows").replaceChildren(...shown.map((row) => row.element));
+  newest = all.reduce((last, row) => Math.max(last, row.decided), 0);
+  refresh();
   byId("empty").hidden = shown.length > 0;
   byId("empty").textContent = rows.size ? "No alert stands." : "No score has come yet.";
   const count = (level) => all.filter((row) => row.data.level === level).length;
@@ -93,7 +129,7 @@ function addAlert(alert) {
   const item = element("li");
   const head = element("div");
   head.append(levelMark(alert.level), element("strong", ` ${alert.patient} `),
-    element("span", `${alert.action} · ${new Date(alert.decision).toLocaleTimeString()}`, "soft"));
+    telling("span", (now) => `${alert.action} · ${moment(Date.parse(alert.decision), now)}`, "soft"));
   item.append(head);
   const chance = alert.probability === null ? "" : ` ${percent(alert.probability)}`;
   item.append(element("div", `${alert.condition.replaceAll("-", " ")}${chance}`), element("p", alert.reason));
@@ -111,6 +147,7 @@ function take(event) {
   for (const data of body.rows) {
     const row = rows.get(data.patient) || { element: element("tr") };
     row.data = data;
+    row.decided = data.risk && Date.parse(data.risk.decision);
     rows.set(data.patient, row);
     fill(row);
   }
@@ -124,8 +161,9 @@ const source = new EventSource("events");
 source.addEventListener("snapshot", take);
 source.addEventListener("changes", take);
 byId("filter").addEventListener("change", draw);
+setInterval(refresh, REFRESH_MS);
 setInterval(() => {
   const quiet = Date.now() - heard > STALE_MS;
   byId("stale").hidden = !quiet;
-  if (quiet) byId("stale").textContent = `Not current: nothing heard from the board since ${new Date(heard).toLocaleTimeString()}.`;
+  if (quiet) byId("stale").textContent = `Not current: nothing heard from the board since ${moment(heard, Date.now())}.`;
 }, 1000);
