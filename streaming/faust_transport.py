@@ -32,6 +32,10 @@ from streaming.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
+MAX_POLL_S = 86_400.0
+"""A consumer that has not fetched for so long leaves its group, and comes back only when it fetches: while Redis is away
+it must not. What is stuck stops its heartbeats, which are of the same loop, or is found by `agent.STUCK_S`."""
+
 Fetched = tuple[TP, Sequence[Any]]
 """A partition's records, in the order of their offsets, at least one."""
 
@@ -312,7 +316,7 @@ def make_app(
         broker_heartbeat_interval=min(0.5, session_timeout_s / 4),
         broker_request_timeout=max(30.0, session_timeout_s + 5),
         broker_rebalance_timeout=30.0,
-        broker_max_poll_interval=60.0,
+        broker_max_poll_interval=MAX_POLL_S,
         broker_commit_interval=commit_interval_s,
         consumer_max_fetch_size=max_fetch_bytes,
         consumer_auto_offset_reset="earliest",
