@@ -33,6 +33,15 @@ def medians(runs: list[Report], key: str, *figures: str) -> dict[str, dict[str, 
     return {name: {one: median(run[one] for run in of_name) for one in figures} for name, of_name in members.items()}
 
 
+def medians_by_rate(report: Report) -> dict[int, dict[str, dict[str, float]]]:
+    """Of a latency result `medians` of p50, p99 and CPU time by system, at each rate, ascending."""
+    runs = report["runs"]
+    return {
+        rate: medians([run for run in runs if run["rate"] == rate], "name", *_PERCENTILES, "cpu_ms_per_event")
+        for rate in sorted({run["rate"] for run in runs})
+    }
+
+
 def _pairs(found: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[float, float]]:
     return {name: (told["p50"], told["p99"]) for name, told in found.items()}
 
@@ -47,11 +56,8 @@ def _over(ratios: Mapping[str, float]) -> dict[str, dict[str, float]]:
 
 
 def _latency(report: Report) -> list[Section]:
-    rates = sorted({run["rate"] for run in report["runs"]})
-    told = {
-        rate: medians([r for r in report["runs"] if r["rate"] == rate], "name", *_PERCENTILES, "cpu_ms_per_event")
-        for rate in rates
-    }
+    told = medians_by_rate(report)
+    rates = list(told)
     systems = list(told[rates[0]])
     sections = []
     for key in _PERCENTILES:
@@ -70,8 +76,8 @@ def _latency(report: Report) -> list[Section]:
 
 def _throughput(report: Report) -> list[Section]:
     told = medians(report["runs"], "system", "per_s", "per_cpu_s")
-    shown = {name: {"events/s": v["per_s"], "events/s of its own CPU": v["per_cpu_s"]} for name, v in told.items()}
     names = {"per_s": "events/s", "per_cpu_s": "events/s of its own CPU"}
+    shown = {name: {names[key]: value for key, value in row.items()} for name, row in told.items()}
     sections = [
         ("Events a second", pages.bars({name: (v["per_s"],) for name, v in told.items()}, "events a second")),
         ("Beside the processor time it takes itself", pages.table(shown, "{:,.0f}")),

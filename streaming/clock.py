@@ -106,12 +106,12 @@ def parse_time(text: str, attribute: str) -> int:
     return writable(to_ms(moment), attribute)
 
 
-def writable(ms: int, attribute: str) -> int:
+def writable(ms: int, attribute: str, reason: str = "bad-attribute") -> int:
     """The time, when `from_ms` can write it: an offset from UTC, or a broker, may say others.
 
     Raises:
-        InvalidMessage: bad-attribute.
+        InvalidMessage: with the reason.
     """
     if not EARLIEST_MS <= ms <= LATEST_MS:
-        raise InvalidMessage("bad-attribute", f"{attribute} lies outside the years 1 to 9999 in UTC")
+        raise InvalidMessage(reason, f"{attribute} lies outside the years 1 to 9999 in UTC")
     return ms

@@ -12,7 +12,7 @@ import orjson
 from streaming import codec
 from streaming.envelope import TYPES, Event, Headers, Hop, Limits, parse
 from streaming.errors import InvalidMessage
-from streaming.messages import HistoryJoined, PatientMerged, PatientUnmerged
+from streaming.messages import WHOLE, HistoryJoined, PatientMerged, PatientUnmerged
 
 MAX_HOPS = 8
 """Of A into B into C and so on, so many forwardings of one event; a longer chain is refused with a reason."""
@@ -85,7 +85,7 @@ def _path(text: str) -> tuple[Hop, ...]:
         ) from None
     if not hops or not all(0 < len(hop.patient) <= 200 for hop in hops):
         raise InvalidMessage("bad-attribute", "ce_mergedfrom is empty, or a patient of it is")
-    if not all(-(2**63) <= number < 2**63 for hop in hops for number in hop.epoch):
+    if not all(number in WHOLE for hop in hops for number in hop.epoch):
         raise InvalidMessage("bad-attribute", "ce_mergedfrom has a number of more than 64 bits")
     if len(hops) > MAX_HOPS:
         raise InvalidMessage("merge-depth", f"merged on more than {MAX_HOPS} times")

@@ -116,7 +116,9 @@ Corrected = NoteAmended | NoteRetracted | ObservationRetracted | PatientMerged |
 Correction = Annotated[Corrected, Field(discriminator="kind")]
 """Value on `corrections`. Of several merges and undos of a patient the last recorded counts, whenever it comes."""
 
-Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+WHOLE = range(-(2**63), 2**63)
+"""What a stored state can hold."""
+Whole = Annotated[int, Field(ge=WHOLE.start, lt=WHOLE.stop)]
 Version = tuple[Whole, Whole, Whole]
 Milliseconds = Annotated[int, Field(ge=EARLIEST_MS, le=LATEST_MS, description="since 1970, years 1 to 9999")]
 

@@ -48,7 +48,7 @@ def bars(values: Mapping[str, Sequence[float]], title: str) -> str:
         drawn.append(f'<text x="{left - 8:.0f}" y="{y + 12}" text-anchor="end">{escape(name)}</text>')
         for value, kind in zip(reversed(row), ("pale", "dark")[-len(row) :], strict=True):
             drawn.append(f'<rect x="{left:.0f}" y="{y}" width="{length(value):.1f}" height="16" class="{kind}"/>')
-        told = " / ".join(figure(value) for value in row)
+        told = " / ".join(_figure(value) for value in row)
         drawn.append(f'<text x="{left + length(max(row)) + 6:.1f}" y="{y + 12}">{told}</text>')
     return _svg(12 + _ROW * len(values), title, drawn)
 
@@ -103,7 +103,7 @@ def listing(texts: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>" if texts else ""
 
 
-def figure(value: float) -> str:
+def _figure(value: float) -> str:
     """To three figures, thousands grouped."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
@@ -111,7 +111,7 @@ def figure(value: float) -> str:
 def _cell(value: float | str, form: str) -> str:
     if isinstance(value, str):
         return escape(value)
-    return form.format(value) if form else figure(value)
+    return form.format(value) if form else _figure(value)
 
 
 def _ticks(low: float, high: float) -> list[float]:

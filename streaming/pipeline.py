@@ -322,14 +322,14 @@ class Pipeline:
             Unavailable: Redis is away; nothing has changed, call again.
         """
         found: list[tuple[Session, PatientState, int]] = []
-        judged: list[Session] = []
+        judged: list[tuple[Session, int]] = []
         for session in self._sessions.values():
             if session.arrived is None:
                 session.arrived = now_ms, arrived.get(session.partition, {})
             asked_ms, ends = session.arrived
             if not session.has_taken(ends):
                 continue
-            judged.append(session)
+            judged.append((session, asked_ms))
             after_ms = max(session.judged_to_ms, asked_ms - MONITORED_MS)
             names = await self._store.silent_patients(session.partition, after_ms, asked_ms - limit_ms)
             states = {name: session.cache[name] for name in names if name in session.cache}
@@ -342,9 +342,8 @@ class Pipeline:
         outcome = Outcome()
         for session, state, asked_ms in found:
             self._decider.silence(session, state, limit_ms, asked_ms, outcome)
-        for session in judged:
-            asked_ms, session.arrived = session.arrived[0], None  # type: ignore[index]
-            session.judged_to_ms = asked_ms - limit_ms
+        for session, asked_ms in judged:
+            session.arrived, session.judged_to_ms = None, asked_ms - limit_ms
         return outcome
 
     # ---------------------------------------------------------------- settle

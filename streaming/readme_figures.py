@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from streaming.bench_page import medians
+from streaming.bench_page import medians, medians_by_rate
 
 Read = Callable[[str], Mapping[str, Any]]
 """A result by its name."""
@@ -51,10 +51,8 @@ def written(readme: str, results: Path) -> str:
 
 def _latency(read: Read) -> str:
     report = read("latency")
-    rates = sorted({run["rate"] for run in report["runs"]})
     rows = []
-    for rate in rates:
-        told = medians([run for run in report["runs"] if run["rate"] == rate], "name", "p50", "p99")
+    for rate, told in medians_by_rate(report).items():
         ratio = report["ratios"][str(rate)]
         cells = [f"{told[system]['p50']:.1f} / {told[system]['p99']:.1f}" for system in _SYSTEMS]
         rows.append([f"{rate:,}", *cells, f"{ratio['p50_vs_faust']:.2f} / {ratio['p99_vs_faust']:.2f}"])

@@ -15,12 +15,13 @@ import orjson
 from models.window import MODALITIES
 from training import plots, words
 from training.plots import Point
+from training.studies import PROTOCOL
 
 Figures = Mapping[str, Any]
 _COLUMNS = ("auroc", "auprc", "accuracy", "precision", "recall", "f1", "score1", "utility", "brier", "ece")
 _TITLES = {
     "fusions": "The four fusions",
-    "fusions by the paper's protocol": "The four fusions by the paper's protocol, without classical fits",
+    PROTOCOL: "The four fusions by the paper's protocol, without classical fits",
     "single modalities": "One modality alone, and late fusion",
     "pairs of modalities": "Two modalities",
     "ablations": "Ablations",
@@ -180,7 +181,7 @@ def _abstention(told: Sequence[Figures]) -> str:
 
 def _study(told: Figures) -> str:
     parts = []
-    for name in ("fusions", "single modalities", "pairs of modalities", "ablations"):
+    for name in ("fusions", PROTOCOL, "single modalities", "pairs of modalities", "ablations"):
         if name in told:
             parts.append(f"<h3>{_TITLES[name]}</h3>" + _compared(told[name]) + _paragraphs(words.study(told[name])))
     for name, kind in (("subsets", "subsets of modalities"), ("many missing", "missing modalities")):

@@ -10,7 +10,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from streaming.clock import EARLIEST_MS, LATEST_MS, to_ms
+from streaming.clock import to_ms, writable
 from streaming.errors import ConfigError, InvalidMessage
 
 _STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(?:(\d\d)(?:\.(\d{1,6}))?)?(?:([+-])(\d\d)(\d\d))?", re.ASCII)
@@ -47,7 +47,7 @@ def instant(stamp: str, zone: ZoneInfo | None, what: str) -> int:
         )  # fmt: skip
         if sign:
             offset = timedelta(hours=int(off_hours), minutes=int(off_minutes)) * (-1 if sign == "-" else 1)
-            return _writable(to_ms(local.replace(tzinfo=timezone(offset))), what)
+            return writable(to_ms(local.replace(tzinfo=timezone(offset))), what, "bad-time")
     except ValueError:
         raise InvalidMessage("bad-time", f"{what} is not in the calendar") from None
     if zone is None:
@@ -57,10 +57,4 @@ def instant(stamp: str, zone: ZoneInfo | None, what: str) -> int:
         raise InvalidMessage(
             "bad-time", f"{what} is twice or never in the time zone: clocks change then; send an offset"
         )
-    return _writable(to_ms(first), what)
-
-
-def _writable(ms: int, what: str) -> int:
-    if not EARLIEST_MS <= ms <= LATEST_MS:
-        raise InvalidMessage("bad-time", f"{what} lies outside the years 1 to 9999 in UTC")
-    return ms
+    return writable(to_ms(first), what, "bad-time")

@@ -6,8 +6,11 @@ import numpy as np
 import orjson
 import pytest
 
+from models.window import MODALITIES
 from training import figures, report, words
 from training.predictions import Task, load, save
+from training.recipes import reference
+from training.studies import variants
 
 ABOUT = {
     "recipe": {"name": "test"}, "folds": 2, "study_folds": 2, "rounds": 60, "seed": 1, "quick": False, "sources": ["a"],
@@ -98,6 +101,14 @@ def test_the_page_stands_alone_and_shows_no_broken_number(standing, hourly, tmp_
     assert not re.search(r"\bnan\b|\binf\b|None", made)
     assert made.count("<svg") > 10 and "diagnosis words masked" in made
     assert orjson.loads((tmp_path / "paper.json").read_bytes())["tasks"]["physionet2019.sepsis-6h"]["utility"]
+
+
+def test_every_study_that_is_made_is_shown():
+    compared = figures.compared(_task(np.random.default_rng(2)), "model", rounds=30)
+    made = {variant.study for variant in variants(reference(), MODALITIES)} | {"subsets", "many missing"}
+    told = {study: compared if study not in ("subsets", "many missing") else {"one": compared} for study in made}
+    page = report.page({"about": ABOUT, "studies": {"eicu.in-hospital-mortality": told}})
+    assert page.count("<h3>") == len(made) == 7
 
 
 def test_predictions_come_back_as_they_were_saved(tmp_path):
