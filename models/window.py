@@ -6,7 +6,7 @@ alone and can be cached; how old they are by now is told to the fusion as the to
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,18 @@ WINDOW_FIELDS = ("bins", "summary")
 """In the order in which encoders take them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What runs of measurements amount to; each run is one signal's and lies within one bin. All [N]."""
+
+    count: NDArray[np.float64]
+    total: NDArray[np.float64]
+    square: NDArray[np.float64]  # sum of squares
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    first: NDArray[np.float32]
+
+
 def build_window(
     time_ms: NDArray[np.int64], signal: NDArray[np.int64], value: NDArray[np.float32], anchor_ms: int
 ) -> PatientWindow:
@@ -111,28 +123,37 @@ def build_windows(
     value: NDArray[np.float32],
     row: NDArray[np.int64],
     anchor_ms: NDArray[np.int64],
+    sums: Sums | None = None,
 ) -> WindowBatch:
     """Windows that end at `anchor_ms` [B], of observations of row `row`, ascending in time within each row and signal.
 
-    Observations after the anchor are left out: the window never sees the future.
+    Observations after the anchor are left out: the window never sees the future. With `sums` each is a run, at the time
+    and of the value of its last measurement.
     """
     b = len(anchor_ms)
     bins, summary = np.zeros((b, BINS, 2 * V), np.float32), np.zeros((b, R, V), np.float32)
     window, into_bins, into_summary = WindowBatch(bins, summary), bins.reshape(-1), summary.reshape(-1)
     age_ms = anchor_ms[row] - time_ms
     static = _STATIC[signal]
-    age_ms, row, signal, value, static = _where((age_ms >= 0) | static, age_ms, row, signal, value, static)
+    kept = (age_ms >= 0) | static
+    age_ms, row, signal, value, static = _where(kept, age_ms, row, signal, value, static)
+    sums = _sums_where(kept, sums)
     place = row * (R * V) + signal  # of repeated places NumPy keeps the last assignment
     into_summary[place] = 1.0
     into_summary[place + _LAST * V] = value
     into_summary[place + _AGE * V] = np.maximum(age_ms, 0) / HOUR_MS
     window.last_age_h[:, _TIMELESS] = 0.0
-    age_ms, row, signal, value = _where((age_ms < HOURS * HOUR_MS) & ~static, age_ms, row, signal, value)
+    kept = (age_ms < HOURS * HOUR_MS) & ~static
+    age_ms, row, signal, value = _where(kept, age_ms, row, signal, value)
     cell = (row * BINS + (BINS - 1 - age_ms // BIN_MS)) * (2 * V) + signal
     into_bins[cell] = value
     into_bins[cell + V] = 1.0
-    _figures(age_ms, row * V + signal, value, window.figures)
+    _figures(age_ms, row * V + signal, value, _sums_where(kept, sums), window.figures)
     return window
+
+
+def _sums_where(chosen: NDArray[np.bool_], sums: Sums | None) -> Sums | None:
+    return sums if sums is None else Sums(*_where(chosen, *(getattr(sums, one.name) for one in fields(Sums))))
 
 
 def _where(chosen: NDArray[np.bool_], *arrays: NDArray[Any]) -> Sequence[NDArray[Any]]:
@@ -141,7 +162,11 @@ def _where(chosen: NDArray[np.bool_], *arrays: NDArray[Any]) -> Sequence[NDArray
 
 
 def _figures(
-    age_ms: NDArray[np.int64], place: NDArray[np.int64], value: NDArray[np.float32], into: NDArray[np.float32]
+    age_ms: NDArray[np.int64],
+    place: NDArray[np.int64],
+    value: NDArray[np.float32],
+    runs: Sums | None,
+    into: NDArray[np.float32],
 ) -> None:
     """[B, F, V] of measurements inside the windows, at `place` in [B, V]: sums of disjoint stretches of time, then of ever
     longer horizons."""
@@ -153,12 +178,13 @@ def _figures(
         cell -= age_ms < hours * HOUR_MS
     number, size = value.astype(np.float64), b * V * H
     sums = np.empty((3, size))  # of ones, numbers and squares in each stretch
-    for place_in_sums, weights in enumerate((None, number, number * number)):
-        sums[place_in_sums] = np.bincount(cell, weights, size)
+    weights = (None, number, number * number) if runs is None else (runs.count, runs.total, runs.square)
+    for place_in_sums, weight in enumerate(weights):
+        sums[place_in_sums] = np.bincount(cell, weight, size)
     ends = np.empty((2, size))
     ends[0], ends[1] = np.inf, -np.inf
-    np.minimum.at(ends[0], cell, number)
-    np.maximum.at(ends[1], cell, number)
+    np.minimum.at(ends[0], cell, number if runs is None else runs.low)
+    np.maximum.at(ends[1], cell, number if runs is None else runs.high)
     count, total, square = np.cumsum(sums.reshape(3, b, V, H).transpose(0, 1, 3, 2), axis=2)
     low, high = ends.reshape(2, b, V, H).transpose(0, 1, 3, 2)  # [B, H, V], the newest stretch first
     low, high = np.minimum.accumulate(low, axis=1), np.maximum.accumulate(high, axis=1)
@@ -168,7 +194,7 @@ def _figures(
     high[none] = 0.0
     spread = np.sqrt(np.maximum(square[:, -1:] / np.maximum(count[:, -1:], 1) - mean[:, -1:] ** 2, 0.0))
     first = np.zeros(b * V)
-    first[place[::-1]] = value[::-1]
+    first[place[::-1]] = (value if runs is None else runs.first)[::-1]
     np.concatenate([count, mean, low, high, spread, first.reshape(b, 1, V)], axis=1, out=into, casting="same_kind")
 
 

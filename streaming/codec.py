@@ -14,21 +14,28 @@ import orjson
 
 from models.signals import SIGNALS
 from streaming.alerting import PolicyState
+from streaming.blocks import Block
 from streaming.clock import from_ms
 from streaming.history import Absorbed, Embedding, NoteEntry, Part, PatientState, ScanEntry, union
 from streaming.links import Link, Links
-from streaming.observations import Observations
+from streaming.observations import BLOCKS, Observations
 
-FORMAT = 1
-FORMAT_MERGED = 2
-"""A state that knows of a merge is written as 2, every other one still as 1, which it still is; both are read."""
+FORMAT = 3
+READ = (1, 2, FORMAT)
+"""Before 3 the measurements were one field, `observations`, which then stays, under the blocks written since."""
+
+_BLOCK = "block:"
+_INDEX_BYTES = 8
+_PLACES = BLOCKS + 1
+"""Blocks are stored in a ring of so many fields, each under its index: a newer one takes the field of one that has left
+history."""
 
 
 def encode(state: PatientState, before: PatientState | None = None) -> dict[str, bytes]:
     """Fields to write; with `before`, only those that differ from it (`summary` always)."""
     fields = {"summary": _summary(state)}
     if before is None or state.observations is not before.observations:
-        fields["observations"] = state.observations.pack()
+        fields |= _measurements(state.observations, None if before is None else before.observations)
     if before is None or state.notes is not before.notes:
         fields["notes"] = zlib.compress(orjson.dumps(_notes(state)), 1)
     if before is None or state.scans is not before.scans:
@@ -49,7 +56,7 @@ def decode(patient: str, fields: Mapping[bytes, bytes]) -> PatientState:
         ValueError: the fields are of another format or another patient.
     """
     summary = orjson.loads(fields[b"summary"])
-    if summary["format"] not in (FORMAT, FORMAT_MERGED) or summary["patient"] != patient:
+    if summary["format"] not in READ or summary["patient"] != patient:
         raise ValueError("stored state has another format or another patient")
     embeddings = orjson.loads(fields[b"embeddings"])
     return PatientState(
@@ -58,7 +65,7 @@ def decode(patient: str, fields: Mapping[bytes, bytes]) -> PatientState:
         encounter_version=tuple(summary["encounter_version"]),
         newest_event_ms=summary["newest_event_ms"],
         newest_recorded_ms=summary["newest_recorded_ms"],
-        observations=Observations.unpack(fields[b"observations"]),
+        observations=_observations(fields),
         notes=_note_entries(orjson.loads(zlib.decompress(fields[b"notes"]))),
         scans=_scan_entries(orjson.loads(fields[b"scans"])),
         offsets=summary["offsets"],
@@ -72,6 +79,37 @@ def decode(patient: str, fields: Mapping[bytes, bytes]) -> PatientState:
         if b"absorbed" in fields
         else None,
     )
+
+
+def _measurements(now: Observations, before: Observations | None) -> dict[str, bytes]:
+    """A field for the static ones and for each block that changed; one that is gone is written without entries."""
+    fields = {}
+    if before is None or now.static != before.static:
+        fields["static"] = now.static
+    held, kept = set(() if before is None else before.blocks), set(now.blocks)
+    for block in held - kept:
+        fields[_field(block)] = _index(block)
+    for block in kept - held:
+        fields[_field(block)] = _index(block) + block.entries
+    return fields
+
+
+def _field(block: Block) -> str:
+    return f"{_BLOCK}{block.index % _PLACES}"
+
+
+def _index(block: Block) -> bytes:
+    return block.index.to_bytes(_INDEX_BYTES, "little", signed=True)
+
+
+def _observations(fields: Mapping[bytes, bytes]) -> Observations:
+    earlier = Observations.unpack(fields[b"observations"]) if b"observations" in fields else Observations()
+    blocks = {block.index: block for block in earlier.blocks}
+    for name, value in fields.items():
+        if name.startswith(_BLOCK.encode()):
+            index = int.from_bytes(value[:_INDEX_BYTES], "little", signed=True)
+            blocks[index] = Block(index, value[_INDEX_BYTES:])
+    return Observations.of((block for block in blocks.values() if block.number), fields.get(b"static", earlier.static))
 
 
 def history(state: PatientState) -> dict[str, Any]:
@@ -178,15 +216,15 @@ def _summary(state: PatientState) -> bytes:
     }
     return orjson.dumps(
         {
-            "format": FORMAT_MERGED if merged else FORMAT,
+            "format": FORMAT,
             "patient": state.patient,
             "encounter": state.encounter,
             "encounter_version": state.encounter_version,
             "newest_event": from_ms(state.newest_event_ms),
             "newest_event_ms": state.newest_event_ms,
             "newest_recorded_ms": state.newest_recorded_ms,
-            "measurements": len(state.observations.entries),
-            "signals": sorted({SIGNALS[s].name for s in set((state.observations.entries["key"] & 0xFF).tolist())}),
+            "measurements": state.observations.standing,
+            "signals": sorted(SIGNALS[signal].name for signal in state.observations.newest),
             "notes": len(state.notes),
             "scans": len(state.scans),
             "offsets": state.offsets,

@@ -12,7 +12,7 @@ from models.predictor import Card
 from streaming import alerting, reports
 from streaming.history import PatientState
 from streaming.reports import Update
-from streaming.session import CACHED_PATIENTS, Outcome, Session, Taken
+from streaming.session import Outcome, Session, Taken
 from streaming.turns import Turns
 
 
@@ -49,9 +49,9 @@ class Decider:
         for (partition, patient), old in before.items():
             session = sessions[partition]
             outcome.keep(session, old, session.cache[patient])
-            while len(session.cache) > CACHED_PATIENTS:
-                session.cache.pop(next(iter(session.cache)))
             await turns.give()
+        for partition in {partition for partition, _ in before}:
+            sessions[partition].forget_unused()
 
     def _account(self, one: Taken, outcome: Outcome) -> None:
         """The record's offset, and what it sends elsewhere."""

@@ -10,13 +10,14 @@ No record is sent on to a patient it came from, so a cycle of merges ends there.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from streaming import codec
+from streaming.blocks import Block
 from streaming.clock import from_ms
 from streaming.envelope import Event, Hop, headers_for
 from streaming.forwarded import OWN_HEADERS, headers_of
@@ -28,7 +29,8 @@ from streaming.records import InRecord, OutRecord
 
 PIECE_BYTES = 512 << 10
 """A piece of history is begun anew beyond this."""
-PIECE_MEASUREMENTS = 10_000
+PIECE_MEASUREMENTS = 2_000
+"""Of no more: who reads it sorts it in at once."""
 
 Path = tuple[Hop, ...]
 
@@ -110,14 +112,24 @@ def _parts(absorbed: Absorbed, path: Path, into: str) -> Iterator[tuple[Path, di
         yield from _parts(inner, through, into)
 
 
+def _some_at_once(blocks: Iterable[Block]) -> Iterator[list[Block]]:
+    """Lists of blocks of `PIECE_MEASUREMENTS` at most, or one block; the last may be empty."""
+    some: list[Block] = []
+    for block in blocks:
+        if some and sum(one.number for one in some) + block.number > PIECE_MEASUREMENTS:
+            yield some
+            some = []
+        some.append(block)
+    yield some
+
+
 def _pieces(own: PatientState) -> Iterator[dict[str, Any]]:
     """A history in pieces: each a history of its own, and all together the whole. Nearly always it is one."""
-    entries, static = own.observations.entries, own.observations.static
     bare = replace(own, observations=Observations(), notes={}, scans={})
-    last = max(0, len(entries) - 1) // PIECE_MEASUREMENTS * PIECE_MEASUREMENTS
-    for at in range(0, last, PIECE_MEASUREMENTS):
-        yield codec.history(replace(bare, observations=Observations(entries[at : at + PIECE_MEASUREMENTS])))
-    piece = replace(bare, observations=Observations(entries[last:], static))
+    *earlier, last = _some_at_once(own.observations.blocks)
+    for blocks in earlier:
+        yield codec.history(replace(bare, observations=Observations.of(blocks, b"")))
+    piece = replace(bare, observations=Observations.of(last, own.observations.static))
     size = len(piece.observations.pack())
     for field, documents in (("notes", own.notes), ("scans", own.scans)):
         for name, entry in documents.items():

@@ -10,6 +10,7 @@ from typing import Any
 
 from models.signals import by_loinc
 from streaming.alerting import PolicyState
+from streaming.blocks import RETRACTED_RANK, Write
 from streaming.clock import EARLIEST_MS, HOUR_MS
 from streaming.envelope import Event, Measurements, to_ms
 from streaming.links import Epoch, Links
@@ -22,7 +23,7 @@ from streaming.messages import (
     PatientMerged,
     PatientUnmerged,
 )
-from streaming.observations import RETRACTED_RANK, Observations, Write
+from streaming.observations import Observations
 
 DOCUMENT_RETENTION_MS = 7 * 24 * HOUR_MS
 """Notes and scans older than this, seen from the patient's newest event, have left history."""

@@ -57,7 +57,10 @@ class Observation(Wire):
 class Vitals(Wire):
     """Value on `vitals`: vital signs, laboratory results and static facts (age, sex, height, weight)."""
 
-    observations: Annotated[tuple[Observation, ...], Field(min_length=1, max_length=500)]
+    observations: Annotated[
+        tuple[Observation, ...],
+        Field(min_length=1, max_length=500, description="of one code's values in one minute the newest counts"),
+    ]
     status: Annotated[
         Literal["preliminary", "final", "corrected"],
         Field(description="of two values for one code and time, the later status wins, then the later recorded"),

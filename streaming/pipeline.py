@@ -212,7 +212,7 @@ class Pipeline:
             names = list(patients)
             stored = await self._store.load(partition, names)
             for name, fields in zip(names, stored, strict=True):
-                patients[name].cache[name] = codec.decode(name, fields) if fields else PatientState(name)
+                patients[name].keep(codec.decode(name, fields) if fields else PatientState(name))
 
     async def _refuse(self, taken: Sequence[Taken]) -> None:
         """Makes the dead letters; too many in a row are a broken source, not bad events."""

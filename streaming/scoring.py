@@ -27,7 +27,7 @@ from streaming.observations import windows
 NEWS2_MAX_AGE_MS = 24 * HOUR_MS
 """A vital sign older than a day says nothing of now."""
 
-_NEWS2_SIGNALS = np.array([by_name[name] for name in news2.READ])
+_NEWS2_SIGNALS = frozenset(by_name[name] for name in news2.READ)
 
 VITALS = "vitals"
 
@@ -151,7 +151,7 @@ class Scorer:
         rows: list[int] = []
         tags: list[str] = []
         for row, state in enumerate(states):
-            tag = content_tag(state.observations.pack())
+            tag = state.observations.tag()
             held = state.embeddings.get(VITALS)
             if held is not None and held.encoder == encoder and held.content == tag:
                 continue

@@ -14,7 +14,9 @@ from streaming.partition import PartitionWrite
 from streaming.records import InRecord, OutRecord
 
 CACHED_PATIENTS = 20_000
-"""States kept in the worker per partition; beyond that the longest unused is read from Redis again."""
+CACHED_MEASUREMENTS = 4_000_000
+"""States, and measurements in them, kept in the worker per partition; beyond that the longest unused is read from Redis
+again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Session:
     rebuilt_below: Mapping[str, int]  # offsets below these were committed before: rebuilt silently
     writes: int  # the number of its last write
     cache: dict[str, PatientState] = field(default_factory=dict)
+    measurements: int = 0  # of all in the cache
     entries: int = 0
     arrived: tuple[int, Mapping[str, int]] | None = None
     """A time, and per topic the offset below which all had arrived by then: silence is judged once all that is taken."""
@@ -65,8 +68,15 @@ class Session:
 
     def keep(self, state: PatientState) -> None:
         """Into the cache, as the one used last."""
-        self.cache.pop(state.patient, None)
+        held = self.cache.pop(state.patient, None)
         self.cache[state.patient] = state
+        self.measurements += state.observations.standing - (0 if held is None else held.observations.standing)
+
+    def forget_unused(self) -> None:
+        """What is over the cache's bounds, the longest unused first."""
+        while len(self.cache) > CACHED_PATIENTS or self.measurements > CACHED_MEASUREMENTS:
+            state = self.cache.pop(next(iter(self.cache)))
+            self.measurements -= state.observations.standing
 
 
 @dataclass(slots=True)

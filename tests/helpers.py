@@ -7,6 +7,7 @@ import orjson
 from streaming.envelope import Event, headers_for, parse
 
 HOUR = 3_600_000
+MINUTE = 60_000
 NOON = 4_102_444_800_000 + 12 * HOUR
 HEART_RATE, SPO2, SYSTOLIC = "8867-4", "59408-5", "8480-6"
 

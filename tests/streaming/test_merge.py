@@ -17,7 +17,7 @@ from streaming.forwarded import MAX_HOPS
 from streaming.history import take
 from streaming.records import parse_record
 from streaming.state import PatientState, apply
-from tests.helpers import HEART_RATE, HOUR, NOON, SPO2, observation
+from tests.helpers import HEART_RATE, HOUR, MINUTE, NOON, SPO2, observation
 
 FORWARDER = forwarding.Forwarder("ward", lambda key: key[-1] % 8)
 NAMES = ("A", "B", "C", "D")
@@ -274,7 +274,10 @@ def _latest(state):
 
 def test_after_a_merge_the_one_who_goes_on_has_both_histories_and_every_later_event():
     ward = Ward().play(
-        measured("A", 100), measured("B", 60, NOON + 1), merged("A", "B", NOON + 2), measured("A", 97, NOON + 3, SPO2)
+        measured("A", 100),
+        measured("B", 60, NOON + MINUTE),
+        merged("A", "B", NOON + 2 * MINUTE),
+        measured("A", 97, NOON + 3 * MINUTE, SPO2),
     )
     a, b = ward.states["A"], ward.states["B"]
     assert (a.merged_into, b.merged_into, b.merged_from) == ("B", None, ("A",))
@@ -354,11 +357,11 @@ def test_the_undo_of_another_merge_than_the_one_that_stands_changes_nothing():
 def test_a_large_history_goes_in_pieces_that_any_limit_takes(monkeypatch):
     monkeypatch.setattr(forwarding, "PIECE_MEASUREMENTS", 7)
     monkeypatch.setattr(forwarding, "PIECE_BYTES", 2_000)
-    notes = [record("notes", {"note_id": f"n{k}", "text": "x" * 900}, "A", NOON + k) for k in range(9)]
+    notes = [record("notes", {"note_id": f"n{k}", "text": "x" * 900}, "A", NOON + k * MINUTE) for k in range(9)]
     ward = Ward()
-    for one in (*(measured("A", 60 + k % 40, NOON + k) for k in range(50)), *notes):
+    for one in (*(measured("A", 60 + k % 40, NOON + k * 5 * MINUTE) for k in range(50)), *notes):
         ward.read(one)
-    ward.read(merged("A", "B", NOON + 60))
+    ward.read(merged("A", "B", NOON + 5 * HOUR))
     assert len(ward.waiting) > 9
     assert max(len(one.value) for one in ward.waiting) < 4_000
     assert len({dict(one.headers)["ce_id"] for one in ward.waiting}) == len(ward.waiting)
@@ -422,10 +425,10 @@ def test_a_merge_into_itself_is_refused():
     assert caught.value.reason == "bad-correction"
 
 
-def test_a_state_that_knows_of_no_merge_is_stored_as_ever():
+def test_only_a_state_that_knows_of_a_merge_says_so_where_it_is_stored():
     summary = orjson.loads(
         codec.encode(apply(PatientState("A"), parse_record("vitals", measured("A", 1 + 99), Limits())))["summary"]
     )
-    assert summary["format"] == 1 and "merged_into" not in summary
+    assert "merged_into" not in summary
     merged_summary = orjson.loads(codec.encode(Ward().play(merged("A", "B")).states["A"])["summary"])
-    assert merged_summary["format"] == 2 and merged_summary["merged_into"] == "B"
+    assert merged_summary["merged_into"] == "B"

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from streaming.envelope import Limits
 from streaming.messages import Alert, Risk
 from streaming.records import parse_record
-from tests.helpers import HOUR, NOON, SPO2
+from tests.helpers import HOUR, MINUTE, NOON, SPO2
 from tests.streaming.test_merge import any_records, check, measured, merged, record, unmerged
 from tests.streaming.ward import Hospital
 
 STORY = (
     measured("A", 100, id="a1"),
-    measured("B", 97, NOON + 1, SPO2, id="b1"),
-    merged("A", "B", NOON + 2, id="merge"),
-    measured("A", 140, NOON + 3, id="a2"),
-    unmerged("A", "B", NOON + 4, id="undo"),
-    measured("A", 101, NOON + 5, id="a3"),
-    measured("B", 96, NOON + 6, SPO2, id="b2"),
+    measured("B", 97, NOON + 1 * MINUTE, SPO2, id="b1"),
+    merged("A", "B", NOON + 2 * MINUTE, id="merge"),
+    measured("A", 140, NOON + 3 * MINUTE, id="a2"),
+    unmerged("A", "B", NOON + 4 * MINUTE, id="undo"),
+    measured("A", 101, NOON + 5 * MINUTE, id="a3"),
+    measured("B", 96, NOON + 6 * MINUTE, SPO2, id="b2"),
 )
 
 
@@ -175,19 +175,19 @@ def test_a_merged_patients_silence_is_no_alarm(hospital):
 def test_chains_and_cycles_hold_before_the_offline_check(predictor, score):
     hospital = Hospital(predictor, score)
     hospital.run(
-        *(measured(name, 60 + place, NOON + place) for place, name in enumerate("ABC")),
-        record("notes", {"note_id": "n", "text": "of A"}, "A", NOON + 1),
-        merged("A", "B", NOON + 2), merged("B", "C", NOON + 3), measured("A", 90, NOON + 4),
+        *(measured(name, 60 + place, NOON + place * MINUTE) for place, name in enumerate("ABC")),
+        record("notes", {"note_id": "n", "text": "of A"}, "A", NOON + MINUTE),
+        merged("A", "B", NOON + 2 * MINUTE), merged("B", "C", NOON + 3 * MINUTE), measured("A", 90, NOON + 4 * MINUTE),
     )  # fmt: skip
     assert (risks(hospital, "C")[-1].merged_from, risks(hospital, "C")[-1].modalities["vitals"].items) == (
         ("A", "B"),
         4,
     )
     holds(hospital)
-    hospital.run(merged("C", "A", NOON + 5), measured("B", 91, NOON + 6))
+    hospital.run(merged("C", "A", NOON + 5 * MINUTE), measured("B", 91, NOON + 6 * MINUTE))
     assert [risks(hospital, name)[-1].merged_into for name in "ABC"] == ["B", "C", None]
     holds(hospital)
-    hospital.run(unmerged("B", "C", NOON + 7), measured("C", 92, NOON + 8))
+    hospital.run(unmerged("B", "C", NOON + 7 * MINUTE), measured("C", 92, NOON + 8 * MINUTE))
     assert [risks(hospital, name)[-1].merged_into for name in "ABC"] == ["B", None, "A"]
     holds(hospital)
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from streaming.clock import WallClock, wall_ms
-from tests.helpers import HOUR, NOON
+from tests.helpers import HOUR, MINUTE, NOON
 from tests.streaming.test_merge import measured, record
 from tests.streaming.test_merge_pipeline import alerts, holds
 from tests.streaming.ward import Hospital, partition_of
@@ -60,11 +60,11 @@ def test_a_write_that_redis_lost_is_noticed_by_the_next_whatever_it_is_of(predic
     hospital = Hospital(predictor)
     hospital.run(measured("A", 80, NOON, id="v0"))
     synced = copy.deepcopy(vars(hospital.store))
-    hospital.run(measured("A", 150, NOON + 1, id="v1"))
+    hospital.run(measured("A", 150, NOON + MINUTE, id="v1"))
     vars(hospital.store).update(synced)  # Redis comes back without its last second; the worker goes on
     with pytest.raises(AssertionError):
         if next_kind == "note":
-            hospital.run(record("notes", {"note_id": "n", "text": "stable"}, "A", NOON + 2, id="n"))
+            hospital.run(record("notes", {"note_id": "n", "text": "stable"}, "A", NOON + 2 * MINUTE, id="n"))
         else:
             hospital.listen(HOUR, NOON + 2 * HOUR)
     hospital.start()
@@ -78,7 +78,7 @@ def test_refused_events_of_a_rebuild_stop_no_worker(predictor):
     hospital = Hospital(predictor)
     for number in range(3):
         hospital.run(*(record("vitals", {"no": "observations"}, "A", NOON, id=f"{number}-{n}") for n in range(99)))
-        hospital.run(measured("A", 80 + number, NOON + number, id=f"good{number}"))
+        hospital.run(measured("A", 80 + number, NOON + number * MINUTE, id=f"good{number}"))
     log = hospital.broker.logs[PLACE]
     bad = [one for one in log if b"no" in one.value]
     hospital.broker.logs[PLACE] = [*bad, *(one for one in log if one not in bad)]

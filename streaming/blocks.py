@@ -1,0 +1,145 @@
+"""A quarter of an hour of one patient's measurements, packed. Owns order and last-writer-wins; knows no history.
+
+An event changes the block it lies in and no other, so that what it costs does not grow with the history: only that block
+is copied, hashed and stored again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
+from struct import Struct
+
+import numpy as np
+
+from streaming.clock import MINUTE_MS
+
+BLOCK_MS = 15 * MINUTE_MS
+RESOLUTION_MS = MINUTE_MS
+"""Of one signal's measurements in one minute the newest is kept. Nobody charts faster; a monitor at 1 Hz does."""
+
+RETRACTED_RANK = 255
+SIGNAL_BITS = 8
+ENTRY = np.dtype(
+    [("key", "<i8"), ("recorded", "<i8"), ("value", "<f4"), ("version", "<u4"), ("rank", "u1")],
+)
+"""`key` = time in ms * 256 + signal; 25 bytes an entry. A retraction is an entry of rank 255."""
+SIZE = ENTRY.itemsize
+
+_ENTRY = Struct("<qqfIB")
+_key_at = Struct("<q").unpack_from
+_MERGES_KEPT = 4_096
+_TAG_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One measurement or retraction with what decides between two writers."""
+
+    signal: int
+    time_ms: int
+    value: float
+    rank: int
+    recorded_ms: int
+    version: int
+
+    def pack(self) -> bytes:
+        """As an `ENTRY`."""
+        key = self.time_ms << SIGNAL_BITS | self.signal
+        return _ENTRY.pack(key, self.recorded_ms, self.value, self.version, self.rank)
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """Entries sorted by (time, signal), one a signal and minute; times // `BLOCK_MS` are all `index`. Compared by identity,
+    and never changed but for `runs`, which are worked out when first asked for."""
+
+    index: int
+    entries: bytes
+    standing: int = field(init=False)  # entries that are not retractions
+    tag: bytes = field(init=False)  # short hash of the entries
+    runs: bytes | None = field(init=False, default=None)  # see `runs.py`
+
+    def __post_init__(self) -> None:
+        self.standing = len(self.entries) // SIZE - self.entries[SIZE - 1 :: SIZE].count(RETRACTED_RANK)
+        self.tag = blake2b(self.entries, digest_size=_TAG_BYTES).digest()
+
+    def put(self, entries: Iterable[bytes]) -> "Block":
+        """With these entries applied, in any order: itself when all of them lose."""
+        data = self.entries
+        for entry in entries:
+            data = _put(data, entry)
+        return self if data is self.entries else Block(self.index, data)
+
+    @property
+    def number(self) -> int:
+        """Of entries, retractions among them."""
+        return len(self.entries) // SIZE
+
+    @property
+    def newest_ms(self) -> int:
+        """Time of its last entry, a retraction or not."""
+        return int(_key_at(self.entries, len(self.entries) - SIZE)[0]) >> SIGNAL_BITS
+
+    def newest_of(self, signal: int) -> tuple[int, float] | None:
+        """Time in ms and value of this signal's newest entry that stands."""
+        signals = self.entries[::SIZE]
+        at = signals.rfind(signal)
+        while at >= 0:
+            key, _, value, _, rank = _ENTRY.unpack_from(self.entries, at * SIZE)
+            if rank != RETRACTED_RANK:
+                return key >> SIGNAL_BITS, value
+            at = signals.rfind(signal, 0, at)
+        return None
+
+
+@lru_cache(_MERGES_KEPT)
+def merged(one: Block, other: Block) -> Block:
+    """What the writes of both, of one stretch of time, give together: `one` when the other adds nothing to it."""
+    return one.put(entries_of(other.entries))
+
+
+def entries_of(data: bytes) -> list[bytes]:
+    """Packed entries one by one."""
+    return [data[at : at + SIZE] for at in range(0, len(data), SIZE)]
+
+
+def signal_of(entry: bytes) -> int:
+    return entry[0]
+
+
+def time_of(entry: bytes) -> int:
+    return int(_key_at(entry)[0]) >> SIGNAL_BITS
+
+
+def _put(data: bytes, entry: bytes) -> bytes:
+    """Packed entries with one more, sought from the end since most events come in order: `data` itself when it loses.
+
+    It replaces, or loses to, the one entry of its signal and minute.
+    """
+    (key,), signal = _key_at(entry), entry[0]
+    minute = (key >> SIGNAL_BITS) // RESOLUTION_MS
+    size = len(data)
+    place = size
+    while place and _key_at(data, place - SIZE)[0] > key:
+        place -= SIZE
+    first = last = place  # of the entries of this minute
+    while first and (_key_at(data, first - SIZE)[0] >> SIGNAL_BITS) // RESOLUTION_MS == minute:
+        first -= SIZE
+    while last < size and (_key_at(data, last)[0] >> SIGNAL_BITS) // RESOLUTION_MS == minute:
+        last += SIZE
+    found = data[first:last:SIZE].find(signal)
+    if found < 0:
+        return data[:place] + entry + data[place:]
+    held = first + found * SIZE
+    if decides(data[held : held + SIZE]) >= decides(entry):
+        return data
+    if held < place:
+        return data[:held] + data[held + SIZE : place] + entry + data[place:]
+    return data[:place] + entry + data[place:held] + data[held + SIZE :]
+
+
+def decides(entry: bytes) -> tuple[int, int, int, int, float]:
+    """What decides between two entries of one signal and minute: time, status, recorded time, event id, value."""
+    key, recorded, value, version, rank = _ENTRY.unpack(entry)
+    return (key >> SIGNAL_BITS, rank, recorded, version, value)
