@@ -4,13 +4,14 @@ An event changes the block it lies in and no other, so that what it costs does n
 is copied, hashed and stored again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from hashlib import blake2b
+from itertools import pairwise
 from struct import Struct
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streaming.clock import MINUTE_MS
 
@@ -28,8 +29,9 @@ SIZE = ENTRY.itemsize
 
 _ENTRY = Struct("<qqfIB")
 _key_at = Struct("<q").unpack_from
-_MERGES_KEPT = 4_096
 _TAG_BYTES = 12
+_SORTED_IN = 16
+"""So many entries are sorted in at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,15 @@ class Block:
         self.standing = len(self.entries) // SIZE - self.entries[SIZE - 1 :: SIZE].count(RETRACTED_RANK)
         self.tag = blake2b(self.entries, digest_size=_TAG_BYTES).digest()
 
-    def put(self, entries: Iterable[bytes]) -> "Block":
-        """With these entries applied, in any order: itself when all of them lose."""
-        data = self.entries
-        for entry in entries:
-            data = _put(data, entry)
-        return self if data is self.entries else Block(self.index, data)
+    def put(self, entries: Sequence[bytes]) -> "Block":
+        """With these entries of its time applied, in any order: itself when all of them lose."""
+        if len(entries) >= _SORTED_IN:
+            data = _deciding(np.frombuffer(b"".join([self.entries, *entries]), ENTRY)).tobytes()
+        else:
+            data = self.entries
+            for entry in entries:
+                data = _put(data, entry)
+        return self if data == self.entries else Block(self.index, data)
 
     @property
     def number(self) -> int:
@@ -93,10 +98,12 @@ class Block:
         return None
 
 
-@lru_cache(_MERGES_KEPT)
-def merged(one: Block, other: Block) -> Block:
-    """What the writes of both, of one stretch of time, give together: `one` when the other adds nothing to it."""
-    return one.put(entries_of(other.entries))
+def blocks_of(data: bytes) -> list[Block]:
+    """Packed entries, in any order and any number of a signal and minute, as blocks in order."""
+    entries = _deciding(np.frombuffer(data, ENTRY))
+    index = (entries["key"] >> SIGNAL_BITS) // BLOCK_MS
+    edges = np.flatnonzero(np.diff(index, prepend=index[:1] - 1, append=index[-1:] + 1)).tolist()
+    return [Block(int(index[at]), entries[at:to].tobytes()) for at, to in pairwise(edges)]
 
 
 def entries_of(data: bytes) -> list[bytes]:
@@ -104,12 +111,13 @@ def entries_of(data: bytes) -> list[bytes]:
     return [data[at : at + SIZE] for at in range(0, len(data), SIZE)]
 
 
-def signal_of(entry: bytes) -> int:
-    return entry[0]
-
-
-def time_of(entry: bytes) -> int:
-    return int(_key_at(entry)[0]) >> SIGNAL_BITS
+def _deciding(entries: NDArray[np.void]) -> NDArray[np.void]:
+    """Of each signal and minute the entry that decides, sorted: what `_put` of each in turn gives."""
+    group = (entries["key"] >> SIGNAL_BITS) // RESOLUTION_MS << SIGNAL_BITS | entries["key"] & 0xFF
+    order = np.lexsort([entries[name] for name in ("value", "version", "recorded", "rank", "key")] + [group])
+    last = np.flatnonzero(np.diff(group[order], append=group[order[-1:]] + 1))
+    found = entries[order[last]]
+    return found[found["key"].argsort(kind="stable")]
 
 
 def _put(data: bytes, entry: bytes) -> bytes:
@@ -134,9 +142,7 @@ def _put(data: bytes, entry: bytes) -> bytes:
     held = first + found * SIZE
     if decides(data[held : held + SIZE]) >= decides(entry):
         return data
-    if held < place:
-        return data[:held] + data[held + SIZE : place] + entry + data[place:]
-    return data[:place] + entry + data[place:held] + data[held + SIZE :]
+    return data[:held] + data[held + SIZE : place] + entry + data[place:]  # it is older, so it lies before
 
 
 def decides(entry: bytes) -> tuple[int, int, int, int, float]:

@@ -16,15 +16,15 @@ from models.signals import SIGNALS
 from streaming.alerting import PolicyState
 from streaming.blocks import Block
 from streaming.clock import from_ms
+from streaming.errors import Fatal
 from streaming.history import Absorbed, Embedding, NoteEntry, Part, PatientState, ScanEntry, union
 from streaming.links import Link, Links
 from streaming.observations import BLOCKS, Observations
 
 FORMAT = 3
-READ = (1, 2, FORMAT)
-"""Before 3 the measurements were one field, `observations`, which then stays, under the blocks written since."""
 
 _BLOCK = "block:"
+_BLOCK_NAME = _BLOCK.encode()
 _INDEX_BYTES = 8
 _PLACES = BLOCKS + 1
 """Blocks are stored in a ring of so many fields, each under its index: a newer one takes the field of one that has left
@@ -53,11 +53,17 @@ def decode(patient: str, fields: Mapping[bytes, bytes]) -> PatientState:
     """The state that `encode` wrote.
 
     Raises:
-        ValueError: the fields are of another format or another patient.
+        Fatal: another version wrote it.
+        ValueError: it is another patient's.
     """
     summary = orjson.loads(fields[b"summary"])
-    if summary["format"] not in READ or summary["patient"] != patient:
-        raise ValueError("stored state has another format or another patient")
+    if summary["format"] != FORMAT:
+        raise Fatal(
+            f"Redis holds states in format {summary['format']}, not {FORMAT}: another version wrote them. Remove this "
+            "prefix's keys from Redis; the states are rebuilt from Kafka"
+        )
+    if summary["patient"] != patient:
+        raise ValueError("stored state is another patient's")
     embeddings = orjson.loads(fields[b"embeddings"])
     return PatientState(
         patient=patient,
@@ -103,13 +109,12 @@ def _index(block: Block) -> bytes:
 
 
 def _observations(fields: Mapping[bytes, bytes]) -> Observations:
-    earlier = Observations.unpack(fields[b"observations"]) if b"observations" in fields else Observations()
-    blocks = {block.index: block for block in earlier.blocks}
-    for name, value in fields.items():
-        if name.startswith(_BLOCK.encode()):
-            index = int.from_bytes(value[:_INDEX_BYTES], "little", signed=True)
-            blocks[index] = Block(index, value[_INDEX_BYTES:])
-    return Observations.of((block for block in blocks.values() if block.number), fields.get(b"static", earlier.static))
+    blocks = [
+        Block(int.from_bytes(value[:_INDEX_BYTES], "little", signed=True), value[_INDEX_BYTES:])
+        for name, value in fields.items()
+        if name.startswith(_BLOCK_NAME) and len(value) > _INDEX_BYTES
+    ]
+    return Observations.of(blocks, fields[b"static"])
 
 
 def history(state: PatientState) -> dict[str, Any]:

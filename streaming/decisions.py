@@ -51,7 +51,7 @@ class Decider:
             outcome.keep(session, old, session.cache[patient])
             await turns.give()
         for partition in {partition for partition, _ in before}:
-            sessions[partition].forget_unused()
+            sessions[partition].forget_unused(len(sessions))
 
     def _account(self, one: Taken, outcome: Outcome) -> None:
         """The record's offset, and what it sends elsewhere."""

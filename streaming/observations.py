@@ -5,7 +5,7 @@ because a write either wins or loses by its own attributes (time within its minu
 never by when it came, and because what expires is decided by the newest time ever written.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -22,14 +22,12 @@ from streaming.blocks import (
     SIZE,
     Block,
     Write,
+    blocks_of,
     decides,
     entries_of,
-    merged,
-    signal_of,
-    time_of,
 )
 from streaming.clock import HOUR_MS
-from streaming.runs import LONG, RUN, runs_of, uncut
+from streaming.runs import LONG, RUN, not_summed, runs_of, uncut
 
 WINDOW_MS = HOURS * HOUR_MS
 """What the model sees: measurements younger than this at the newest one that stands."""
@@ -91,12 +89,18 @@ class Observations:
     def union(self, others: Sequence["Observations"]) -> "Observations":
         """What all their writes into one would have given; itself when the others add nothing."""
         blocks, static = {block.index: block for block in self.blocks}, self.static
+        differing: dict[int, list[bytes]] = {}
         for other in others:
             for block in other.blocks:
-                held = blocks.get(block.index)
-                blocks[block.index] = block if held is None else merged(held, block)
+                held = blocks.setdefault(block.index, block)
+                if held.entries != block.entries:
+                    differing.setdefault(block.index, []).append(block.entries)
             for entry in entries_of(other.static):
                 static = _put_static(static, entry)
+        of_all = [blocks[index].entries + b"".join(some) for index, some in differing.items()]
+        for block in blocks_of(b"".join(of_all)):
+            if block.entries != blocks[block.index].entries:
+                blocks[block.index] = block
         kept = _kept(tuple(blocks[index] for index in sorted(blocks)))
         if kept == self.blocks and static == self.static:
             return self
@@ -111,6 +115,11 @@ class Observations:
     def newest_ms(self) -> int | None:
         """Time of the newest measurement that stands: the window's anchor."""
         return max(time_ms for time_ms, _ in self.newest.values()) if self.newest else None
+
+    @property
+    def cold(self) -> bool:
+        """Whether telling the model of it takes milliseconds, this time: it is long, and was not told yet."""
+        return self.standing >= LONG and not_summed(self.blocks)
 
     @property
     def count(self) -> int:
@@ -134,7 +143,7 @@ class Observations:
         batch = windows([self])
         return PatientWindow(*(getattr(batch, name)[0] for name in WINDOW_FIELDS))
 
-    def latest(self, signals: Iterable[int] = ALL) -> dict[int, tuple[int, float]]:
+    def latest(self, signals: Collection[int] = ALL) -> dict[int, tuple[int, float]]:
         """Of each of these signals its newest standing (time in ms, value in canonical units) that the model sees."""
         anchor_ms = self.newest_ms
         found = {}
@@ -221,14 +230,6 @@ def windows(patients: Sequence[Observations]) -> WindowBatch:
 _IS_STATIC = np.array([index in STATIC for index in ALL])
 
 
-def blocks_of(entries: bytes) -> list[Block]:
-    """Packed entries in any order, as blocks."""
-    found: dict[int, list[bytes]] = {}
-    for entry in entries_of(entries):
-        found.setdefault(time_of(entry) // BLOCK_MS, []).append(entry)
-    return [Block(index, b"").put(some) for index, some in sorted(found.items())]
-
-
 def _place(blocks: Sequence[Block], index: int) -> int:
     """Where this block is or would be, sought from the end since most events come in order."""
     place = len(blocks)
@@ -277,10 +278,11 @@ def _renewed(newest: Newest, blocks: Sequence[Block], place: int, signals: Itera
 def _put_static(static: bytes, entry: bytes) -> bytes:
     """With this entry, unless the one held of its signal decides: then `static` itself."""
     signals = static[::SIZE]
-    at = signals.find(signal_of(entry)) * SIZE
+    signal = entry[0]
+    at = signals.find(signal) * SIZE
     if at >= 0:
         if decides(static[at : at + SIZE]) >= decides(entry):
             return static
         return static[:at] + entry + static[at + SIZE :]
-    at = sum(signal < signal_of(entry) for signal in signals) * SIZE
+    at = sum(held < signal for held in signals) * SIZE
     return static[:at] + entry + static[at:]

@@ -208,11 +208,13 @@ class Pipeline:
                 one.rerouted_to = home
             else:
                 missing.setdefault(one.session.partition, {})[one.event.patient] = one.session
+        turns = Turns()
         for partition, patients in missing.items():
             names = list(patients)
             stored = await self._store.load(partition, names)
             for name, fields in zip(names, stored, strict=True):
                 patients[name].keep(codec.decode(name, fields) if fields else PatientState(name))
+                await turns.give()
 
     async def _refuse(self, taken: Sequence[Taken]) -> None:
         """Makes the dead letters; too many in a row are a broken source, not bad events."""
@@ -285,7 +287,7 @@ class Pipeline:
         updates = [update for update in updates if update.state.links is None or update.state.merged_into is None]
         if not updates:
             return 0.0, 0.0
-        if len(updates) > INLINE_UPDATES or self._scorer.has_new_notes([update.state for update in updates]):
+        if len(updates) > INLINE_UPDATES or self._scorer.takes_long([update.state for update in updates]):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._executor, self._score_now, updates)
         encode_ms = fuse_ms = 0.0
@@ -321,6 +323,7 @@ class Pipeline:
         Raises:
             Unavailable: Redis is away; nothing has changed, call again.
         """
+        turns = Turns()
         found: list[tuple[Session, PatientState, int]] = []
         judged: list[tuple[Session, int]] = []
         for session in self._sessions.values():
@@ -337,7 +340,9 @@ class Pipeline:
             for first in range(0, len(unknown), LOADED_AT_ONCE):
                 some = unknown[first : first + LOADED_AT_ONCE]
                 stored = await self._store.load(session.partition, some)
-                states |= {name: codec.decode(name, fields) for name, fields in zip(some, stored, strict=True)}
+                for name, fields in zip(some, stored, strict=True):
+                    states[name] = codec.decode(name, fields)
+                    await turns.give()
             found += [(session, state, asked_ms) for state in states.values() if not alerting.is_silent(state.policy)]
         outcome = Outcome()
         for session, state, asked_ms in found:
@@ -355,6 +360,8 @@ class Pipeline:
             Fenced, Fatal: this process must stop before it acknowledges anything of this batch.
         """
         await self._store.write([write for _, write in outcome.writes])
+        for session, write in outcome.writes:
+            session.stored = write.number
 
     def publish(self, outcome: Outcome) -> asyncio.Future[float]:
         """Step 4: its outbox, in order, after what was published before. The future: the broker has confirmed it all."""

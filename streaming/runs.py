@@ -32,6 +32,11 @@ def uncut(blocks: Sequence[Block], anchor_ms: int) -> list[Block]:
     return [block for block in blocks if oldest < block.index < newest and block.index not in cut]
 
 
+def not_summed(blocks: Sequence[Block]) -> bool:
+    """Whether `runs_of` would have many to sum up: more than lie at edges, which are not asked for."""
+    return sum(block.runs is None for block in blocks) > 2 * (BINS + 1)
+
+
 def runs_of(blocks: Sequence[Block]) -> bytes:
     """Their `RUN`s, by block and signal."""
     _sum_up([block for block in blocks if block.runs is None])

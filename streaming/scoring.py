@@ -97,8 +97,12 @@ class Scorer:
         return states
 
     def has_new_notes(self, states: Sequence[PatientState]) -> bool:
-        """Whether `embed` would run the note encoder, which takes milliseconds for each."""
+        """Whether `embed` would run the note encoder."""
         return any(tag not in self._ahead for _, _, tag, _ in self._new_notes(states))
+
+    def takes_long(self, states: Sequence[PatientState]) -> bool:
+        """Whether `embed` would take milliseconds for one of them."""
+        return self.has_new_notes(states) or any(state.observations.cold for state in states)
 
     def encode_ahead(self, text: str) -> None:
         """Runs the note encoder on a note that stands in no state yet; `embed` will find its vector. May run in a thread

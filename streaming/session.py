@@ -13,10 +13,10 @@ from streaming.history import PatientState
 from streaming.partition import PartitionWrite
 from streaming.records import InRecord, OutRecord
 
-CACHED_PATIENTS = 20_000
-CACHED_MEASUREMENTS = 4_000_000
-"""States, and measurements in them, kept in the worker per partition; beyond that the longest unused is read from Redis
-again."""
+CACHED_PATIENTS = 160_000
+CACHED_MEASUREMENTS = 32_000_000
+"""States, and measurements in them, that a worker keeps, an even share of each partition; beyond that the longest unused
+is read from Redis again. About 2 GiB at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class Session:
     taken: dict[str, int]  # per topic, the last offset this session has taken or found stored
     rebuilt_below: Mapping[str, int]  # offsets below these were committed before: rebuilt silently
     writes: int  # the number of its last write
+    stored: int = 0  # the number of the last write that Redis has taken
+    last_write: dict[str, int] = field(default_factory=dict)  # by patient in the cache
     cache: dict[str, PatientState] = field(default_factory=dict)
     measurements: int = 0  # of all in the cache
     entries: int = 0
@@ -66,17 +68,24 @@ class Session:
         """Whether the effects of this offset are in the world already, so that only the state is to be made again."""
         return offset < self.rebuilt_below.get(kind, 0)
 
-    def keep(self, state: PatientState) -> None:
-        """Into the cache, as the one used last."""
+    def keep(self, state: PatientState, write: int = 0) -> None:
+        """Into the cache, as the one used last. `write`: the number of the write that stores it; 0: it is stored."""
         held = self.cache.pop(state.patient, None)
         self.cache[state.patient] = state
         self.measurements += state.observations.standing - (0 if held is None else held.observations.standing)
+        if write:
+            self.last_write[state.patient] = write
 
-    def forget_unused(self) -> None:
-        """What is over the cache's bounds, the longest unused first."""
-        while len(self.cache) > CACHED_PATIENTS or self.measurements > CACHED_MEASUREMENTS:
-            state = self.cache.pop(next(iter(self.cache)))
-            self.measurements -= state.observations.standing
+    def forget_unused(self, partitions: int) -> None:
+        """What is over the share of one of so many partitions, the longest unused first. A state that is not stored yet
+        stays, and so does what was used after it."""
+        patients, measurements = CACHED_PATIENTS // partitions, CACHED_MEASUREMENTS // partitions
+        while len(self.cache) > patients or self.measurements > measurements:
+            patient = next(iter(self.cache))
+            if self.last_write.get(patient, 0) > self.stored:
+                break
+            self.measurements -= self.cache.pop(patient).observations.standing
+            self.last_write.pop(patient, None)
 
 
 @dataclass(slots=True)
@@ -127,8 +136,9 @@ class Outcome:
 
     def keep(self, session: Session, before: PatientState, after: PatientState) -> None:
         """Into the cache, and over what was stored: only what differs from `before`, when that was stored."""
-        session.keep(after)
-        self.write(session).patients[after.patient] = (
+        write = self.write(session)
+        session.keep(after, write.number)
+        write.patients[after.patient] = (
             after.newest_recorded_ms,
             codec.encode(after, before if before.offsets else None),
         )

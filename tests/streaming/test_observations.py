@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.signals import SIGNALS
-from streaming.blocks import BLOCK_MS, RESOLUTION_MS, RETRACTED_RANK, Write
-from streaming.observations import STATIC, WINDOW_MS, Observations, blocks_of
+from streaming.blocks import BLOCK_MS, RESOLUTION_MS, RETRACTED_RANK, Block, Write, blocks_of
+from streaming.observations import STATIC, WINDOW_MS, Observations
 from tests.helpers import HOUR, MINUTE, NOON
 
 _TIMED = [signal for signal in range(len(SIGNALS)) if signal not in STATIC][:2]
@@ -49,6 +49,20 @@ def test_any_order_and_any_split_give_the_same(writes, random, at):
     assert joined.union([other]) is joined
 
 
+@given(st.lists(_WRITES.filter(lambda write: write.signal not in STATIC), max_size=60))
+def test_many_sorted_in_at_once_are_what_one_by_one_gives(writes):
+    one_by_one = {}
+    for write in writes:
+        index = write.time_ms // BLOCK_MS
+        one_by_one[index] = one_by_one.get(index, Block(index, b"")).put([write.pack()])
+    at_once = {block.index: block.entries for block in blocks_of(b"".join(write.pack() for write in writes))}
+    assert at_once == {index: block.entries for index, block in one_by_one.items()}
+    for index, block in one_by_one.items():
+        own = [write.pack() for write in writes if write.time_ms // BLOCK_MS == index]
+        assert Block(index, b"").put(own).entries == block.entries
+        assert block.put(own) is block
+
+
 @given(st.lists(_WRITES, max_size=20))
 def test_what_is_newest_follows_from_the_whole(writes):
     state = Observations()
@@ -56,6 +70,7 @@ def test_what_is_newest_follows_from_the_whole(writes):
         state = state.put(write)
         again = Observations.of(blocks_of(b"".join(block.entries for block in state.blocks)), state.static)
         assert (again.newest, again.pack(), again.count) == (state.newest, state.pack(), state.count)
+        assert again.standing == state.standing
 
 
 def _put(*told, signal=_TIMED[0], rank=0):

@@ -1,11 +1,15 @@
 """A state that Redis lost, made again from Kafka: nothing that is in the world already happens twice, nothing is left out."""
 
+import asyncio
 import copy
 
 import pytest
 
+from streaming import session
 from streaming.clock import WallClock, wall_ms
-from tests.helpers import HOUR, MINUTE, NOON
+from streaming.session import Batch
+from streaming.state import PatientState, apply
+from tests.helpers import HOUR, MINUTE, NOON, vitals
 from tests.streaming.test_merge import measured, record
 from tests.streaming.test_merge_pipeline import alerts, holds
 from tests.streaming.ward import Hospital, partition_of
@@ -89,3 +93,45 @@ def test_refused_events_of_a_rebuild_stop_no_worker(predictor):
     hospital.run()
     assert hospital.store.states()["A"].observations.entries["value"].tolist() == [80.0, 81.0, 82.0]
     assert len(hospital.broker.topics()["dead-letters"]) == letters == 297
+
+
+def test_a_state_whose_write_is_in_flight_stays_in_the_cache(predictor, monkeypatch):
+    """The next batch is computed meanwhile: from Redis it would read, and write over, a state without this one's."""
+    monkeypatch.setattr(session, "CACHED_MEASUREMENTS", 0)
+    hospital = Hospital(predictor)
+    names = [name for name in map(str, range(40)) if partition_of(name.encode()) == 0][:6]
+
+    async def two_in_flight():
+        log, outcomes = hospital.broker.logs["vitals", 0], []
+        for minute in range(3):
+            at = len(log)
+            hospital.send(
+                *(measured(name, 80 + minute, NOON + minute * MINUTE, id=f"{name} {minute}") for name in names)
+            )
+            outcomes.append(await hospital.pipeline.process([Batch("vitals", 0, log[at:], 0.0)]))
+        for outcome in outcomes:
+            await hospital.pipeline.store(outcome)
+
+    asyncio.run(two_in_flight())
+    values = {name: state.observations.entries["value"].tolist() for name, state in hospital.store.states().items()}
+    assert values == {key: [80.0, 81.0, 82.0] for key in names}
+
+
+def test_of_stored_states_the_longest_unused_leave_the_cache(monkeypatch):
+    monkeypatch.setattr(session, "CACHED_MEASUREMENTS", 6)
+    held = session.Session(0, 1, {}, {}, writes=0)
+    for write, name in enumerate("ABCAD", start=1):
+        held.keep(
+            apply(
+                held.cache.get(name, PatientState(name)), vitals(patient=name, id=f"{write}", at_ms=NOON + write * HOUR)
+            ),
+            write,
+        )
+    held.stored = 3  # B and C; A and D are in flight
+    held.forget_unused(partitions=2)
+    assert (list(held.cache), held.measurements, held.last_write) == (["A", "D"], 3, {"A": 4, "D": 5})
+    held.forget_unused(partitions=6)
+    assert list(held.cache) == ["A", "D"]
+    held.stored = 5
+    held.forget_unused(partitions=6)
+    assert (list(held.cache), held.measurements, held.last_write) == (["D"], 1, {"D": 5})

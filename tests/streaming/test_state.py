@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from streaming import codec
 from streaming.alerting import Episode, PolicyState
+from streaming.errors import Fatal
 from streaming.history import Embedding
 from streaming.observations import WINDOW_MS
 from streaming.state import PatientState, apply
@@ -99,17 +100,11 @@ def test_measurements_that_left_the_history_leave_storage():
     assert read.history() == own.history() != both.history()
 
 
-def test_measurements_stored_as_one_field_are_read_and_written_over():
-    """As formats 1 and 2 had them."""
-    before = _run([vitals(at_ms=NOON - 20 * HOUR, id="a"), vitals(at_ms=NOON, id="b")])
-    stored = {name: value for name, value in codec.encode(before).items() if not name.startswith(("block", "static"))}
-    stored["observations"] = before.observations.pack()
-    for one in (vitals(at_ms=NOON + 1, value=99, id="c"), vitals(at_ms=NOON + 40 * HOUR, id="d")):
-        before = codec.decode("p1", {name.encode(): value for name, value in stored.items()})
-        after = apply(before, one)
-        stored |= codec.encode(after, before)
-        read = codec.decode("p1", {name.encode(): value for name, value in stored.items()})
-        assert read.history() == after.history() != before.history()
+def test_a_state_of_another_version_is_refused_with_what_to_do():
+    stored = {name.encode(): value for name, value in codec.encode(PatientState("p1")).items()}
+    stored[b"summary"] = stored[b"summary"].replace(b'"format":3', b'"format":2')
+    with pytest.raises(Fatal, match=r"format 2, not 3.*rebuilt from Kafka"):
+        codec.decode("p1", stored)
 
 
 def test_stored_state_of_another_patient_is_refused():

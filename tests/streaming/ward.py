@@ -130,14 +130,14 @@ class Hospital:
 
     def start(self):
         """A new worker: takes over what the last one left."""
-        self._pipeline = Pipeline(
+        self.pipeline = Pipeline(
             self.store, self.broker, None, Scorer(self.predictor), alerting.Policy.from_card(self.predictor.card), self.clock,
             Rules("ward", self.score, 10**9, 64, 100, Limits(), partition_of), ThreadPoolExecutor(1),
         )  # fmt: skip
         committed = {
             partition: {kind: self.committed[kind, partition] for kind in INPUTS} for partition in range(PARTITIONS)
         }
-        starts = asyncio.run(self._pipeline.take_over(committed))
+        starts = asyncio.run(self.pipeline.take_over(committed))
         self.at = {(kind, partition): starts[partition][kind] for kind in INPUTS for partition in range(PARTITIONS)}
 
     def send(self, *records):
@@ -159,9 +159,9 @@ class Hospital:
 
     async def _settle(self, batches, dies):
         for batch in batches:
-            if batch.kind in self._pipeline.ahead:
-                await self._pipeline.ahead[batch.kind](batch)
-        outcome = await self._pipeline.process(batches)
+            if batch.kind in self.pipeline.ahead:
+                await self.pipeline.ahead[batch.kind](batch)
+        outcome = await self.pipeline.process(batches)
         if dies == "before":
             return
         if await self._finish(outcome, dies):
@@ -171,13 +171,13 @@ class Hospital:
             self.committed[batch.kind, batch.partition] = max(before, batch.records[-1].offset + 1)
 
     async def _finish(self, outcome, dies=None):
-        await self._pipeline.store(outcome)
+        await self.pipeline.store(outcome)
         if dies == "stored":
             return True
-        await self._pipeline.publish(outcome)
+        await self.pipeline.publish(outcome)
         if dies == "published":
             return True
-        await self._pipeline.forget([outcome])
+        await self.pipeline.forget([outcome])
         return False
 
     def listen(self, limit_ms, now_ms):
@@ -188,7 +188,7 @@ class Hospital:
                 ends[partition][kind] = len(log)
 
         async def judge():
-            await self._finish(await self._pipeline.silence(limit_ms, now_ms, ends))
+            await self._finish(await self.pipeline.silence(limit_ms, now_ms, ends))
 
         asyncio.run(judge())
 
