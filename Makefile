@@ -39,7 +39,7 @@ bench: $(PEERS)/.installed  ## the live path beside bare clients (35 minutes on 
 	$(WARDWATCH_BENCH) growth --json benchmarks/growth.json && \
 	$(WARDWATCH_BENCH) mix --json benchmarks/mix.json && \
 	$(WARDWATCH_BENCH) scale --latency benchmarks/latency.json --throughput benchmarks/throughput.json \
-	--json benchmarks/scale.json; status=$$?; \
+	--growth benchmarks/growth.json --json benchmarks/scale.json; status=$$?; \
 	$(PEERS)/bin/wardwatch down --data-dir .wardwatch/bench; exit $$status; }
 
 tensorrt: $(FULL)/.installed  ## every part, two precisions and sizes, through torch-tensorrt without a GPU; writes benchmarks/tensorrt.json

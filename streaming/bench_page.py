@@ -90,14 +90,21 @@ def _throughput(report: Report) -> list[Section]:
 
 def _growth(report: Report) -> list[Section]:
     told = medians(report["runs"], "ward", *_PERCENTILES)
+    sections = []
+    for along, other, usual in (("patients", "measurements", 1), ("measurements", "patients", report["few"])):
+        line = {name: ward[along] for name, ward in report["wards"].items() if ward[other] == usual}
+        series = {key: sorted((x, told[name][key]) for name, x in line.items()) for key in _PERCENTILES}
+        about = "patients in state" if along == "patients" else f"measurements of each of {usual:,} patients"
+        sections.append((f"p50 and p99 in ms, by {about}", pages.lines(series, about, about)))
     memory = {
         name: {f"{where}, KiB": value / _KIB for where, value in values.items()}
         for name, values in report["bytes_per_patient"].items()
     }
     return [
+        *sections,
         ("p50 (dark) and p99 (pale), ms", pages.bars(_pairs(told), "p50 and p99")),
         ("Memory a patient", pages.table(memory, "{:,.1f}")),
-        ("Over 100 patients with one measurement each", pages.table(report["ratios"], "{:.2f}")),
+        (f"Over {report['few']:,} patients with one measurement each", pages.table(report["ratios"], "{:.2f}")),
     ]
 
 
@@ -115,7 +122,13 @@ def _mix(report: Report) -> list[Section]:
 
 
 def _scale(report: Report) -> list[Section]:
-    columns = {"events/s": "events_per_s", "workers": "workers", "partitions": "partitions"}
+    columns = {
+        "events/s": "events_per_s",
+        "measurements a patient": "measurements_per_patient",
+        "workers": "workers",
+        "partitions": "partitions",
+        "GiB in Redis": "redis_gib",
+    }
     plan = {name: {shown: place[key] for shown, key in columns.items()} for name, place in report["places"].items()}
     waits = {name: (place["p50_ms"], place["p99_ms"]) for name, place in report["places"].items()}
     return [
@@ -169,8 +182,8 @@ _PAGES: Mapping[str, tuple[str, str, Callable[[Report], list[Section]]]] = {
     ),
     "growth": (
         "Wardwatch: what a growing ward costs",
-        "Produced to received with few and with many patients in state, and with long histories, medians of interleaved "
-        "rounds; memory is what the worker and Redis grew by.",
+        "Produced to received as the patients in state grow, and their histories, medians of interleaved rounds; memory is "
+        "what the worker and Redis grew by.",
         _growth,
     ),
     "mix": (

@@ -2,9 +2,10 @@
 
 A worker is a server that takes what waits, up to a micro-batch, and needs `start_ms + each_ms * events` of a core for
 it; both come from the committed results of `bench latency` (one event a batch) and `bench throughput` (full batches).
+To each event comes what `bench growth` found that a longer history adds, and so to Redis' memory.
 Patients are spread over workers by hash, so each worker is a queue of its own with its share of a Poisson stream; its
-waiting times are simulated, event by event. What the plan leaves out: brokers and Redis, the network, and that hashing
-is never quite even.
+waiting times are simulated, event by event. No worker is planned more patients than its cache holds with their
+histories. What the plan leaves out: brokers and Redis, the network, and that hashing is never quite even.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming.latency import machine
+from streaming.session import CACHED_MEASUREMENTS, CACHED_PATIENTS
 
 BATCH = 64
 TARGET_P99_MS = 50.0
@@ -25,20 +27,26 @@ SIMULATED_EVENTS = 20_000
 
 CHARTED_PER_BED_H = 60.0
 """Events an hour and bed that are charted in intensive care; the MIMIC-III demo has fewer."""
+KEPT_H = 48
+CHARTED = round(KEPT_H * CHARTED_PER_BED_H)
+AT_1_HZ = KEPT_H * 60 * 6
+"""Measurements of each patient in state: charted ones one an event, of monitors six signals' newest in every minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Somebody who would run this, and the events of it a second."""
+    """Somebody who would run this, the events of it a second, and how many measurements each of its patients has."""
 
     name: str
+    patients: int
     events_per_s: float
+    history: int
 
 
 PLACES = (
-    Place("a hospital: 1,000 beds, charted", 1_000 * CHARTED_PER_BED_H / 3600),
-    Place("a country: 100,000 intensive care beds, charted", 100_000 * CHARTED_PER_BED_H / 3600),
-    Place("monitors at 1 Hz: 580,000 events/s", 580_000),
+    Place("a hospital: 1,000 beds, charted", 1_000, 1_000 * CHARTED_PER_BED_H / 3600, CHARTED),
+    Place("a country: 100,000 intensive care beds, charted", 100_000, 100_000 * CHARTED_PER_BED_H / 3600, CHARTED),
+    Place("monitors at 1 Hz: 580,000 events/s", 580_000, 580_000, AT_1_HZ),
 )
 
 
@@ -69,6 +77,26 @@ def cost(latency: dict[str, Any], throughput: dict[str, Any]) -> Cost:
     return Cost(max(0.0, alone - each_ms), each_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What each measurement in a patient's history adds: ms of a core to each event, bytes to Redis. `patient_bytes`: what
+    a patient takes there without any."""
+
+    ms: float
+    redis_bytes: float
+    patient_bytes: float
+
+
+def growth_of(growth: dict[str, Any]) -> Growth:
+    """Least squares over the wards of few patients, whose histories differ."""
+    wards = {name: w["measurements"] for name, w in growth["wards"].items() if w["patients"] == growth["few"]}
+    spent = [median(run["cpu_ms_per_event"] for run in growth["runs"] if run["ward"] == name) for name in wards]
+    held = [growth["bytes_per_patient"][name]["redis"] for name in wards]
+    ms, _ = np.polyfit(list(wards.values()), spent, 1)
+    stored, bare = np.polyfit(list(wards.values()), held, 1)
+    return Growth(max(0.0, float(ms)), float(stored), max(0.0, float(bare)))
+
+
 def waits(rate_per_s: float, of: Cost, seed: int) -> NDArray[np.float64]:
     """Milliseconds from arrival to the end of its batch, one per simulated event, of one worker at a Poisson rate."""
     rng = np.random.default_rng(seed)
@@ -84,12 +112,18 @@ def waits(rate_per_s: float, of: Cost, seed: int) -> NDArray[np.float64]:
     return values
 
 
-def plan(latency: dict[str, Any], throughput: dict[str, Any], seed: int) -> dict[str, Any]:
+def plan(latency: dict[str, Any], throughput: dict[str, Any], growth: dict[str, Any], seed: int) -> dict[str, Any]:
     """`places`: per place the fewest workers whose p99 holds the target and whose load stays below the fullest."""
-    of = cost(latency, throughput)
+    alone, grown = cost(latency, throughput), growth_of(growth)
     places = {}
     for place in PLACES:
-        workers = max(1, ceil(place.events_per_s * of.each_ms / 1e3 / FULLEST))
+        of = Cost(alone.start_ms, alone.each_ms + grown.ms * place.history)
+        workers = max(
+            1,
+            ceil(place.events_per_s * of.each_ms / 1e3 / FULLEST),
+            ceil(place.patients / CACHED_PATIENTS),
+            ceil(place.patients * place.history / CACHED_MEASUREMENTS),
+        )
         while True:
             rate = place.events_per_s / workers
             values = waits(rate, of, seed)
@@ -99,6 +133,8 @@ def plan(latency: dict[str, Any], throughput: dict[str, Any], seed: int) -> dict
             workers += max(1, workers // 10)
         places[place.name] = {
             "events_per_s": place.events_per_s,
+            "measurements_per_patient": place.history,
+            "redis_gib": place.patients * (grown.patient_bytes + place.history * grown.redis_bytes) / 2**30,
             "workers": workers,
             "partitions": 4 * workers,
             "events_per_s_and_worker": rate,
@@ -107,9 +143,9 @@ def plan(latency: dict[str, Any], throughput: dict[str, Any], seed: int) -> dict
         }
     return {
         "places": places,
-        "cost_ms": {"start": of.start_ms, "each": of.each_ms},
+        "cost_ms": {"start": alone.start_ms, "each": alone.each_ms, "each, per 1,000 measurements": 1_000 * grown.ms},
         "target_p99_ms": TARGET_P99_MS,
         "seed": seed,
-        "measured": [latency["machine"], throughput["machine"]],
+        "measured": [latency["machine"], throughput["machine"], growth["machine"]],
         "machine": machine(),
     }

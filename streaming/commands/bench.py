@@ -80,14 +80,15 @@ def throughput(rounds: int, out: Path | None) -> None:
 
 
 @command.command()
-@click.option("--patients", type=click.IntRange(1_000, 1_000_000), default=100_000, show_default=True)
+@click.option("--patients", type=click.IntRange(1_000, 1_000_000), default=100_000, show_default=True, help="at most")
+@click.option("--rate", type=click.IntRange(1, 20_000), default=200, show_default=True, help="events/s")
 @_rounds
 @_json
-def growth(patients: int, rounds: int, out: Path | None) -> None:
-    """Latency and memory with 100 patients in state, with very many, and with long histories."""
+def growth(patients: int, rate: int, rounds: int, out: Path | None) -> None:
+    """Latency and memory as the patients in state grow, and their histories."""
     from streaming.bench_growth import measure
 
-    report = measure(Settings(), patients, rounds, click.echo)
+    report = measure(Settings(), patients, rate, rounds, click.echo)
     _told(report)
     _kept("growth", report, out)
 
@@ -134,18 +135,20 @@ def engine(name: str, wanted: tuple[str, ...], out: Path | None) -> None:
 @command.command()
 @click.option("--latency", "latency_file", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--throughput", "throughput_file", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--growth", "growth_file", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--seed", type=int, default=1, show_default=True)
 @_json
-def scale(latency_file: Path, throughput_file: Path, seed: int, out: Path | None) -> None:
+def scale(latency_file: Path, throughput_file: Path, growth_file: Path, seed: int, out: Path | None) -> None:
     """Measured costs put into a queueing simulation: workers and partitions for a hospital, a country, 1 Hz vitals."""
     import orjson
 
     from streaming.bench_scale import plan
 
-    found = plan(orjson.loads(latency_file.read_bytes()), orjson.loads(throughput_file.read_bytes()), seed)
+    measured = (orjson.loads(file.read_bytes()) for file in (latency_file, throughput_file, growth_file))
+    found = plan(*measured, seed)
     for name, place in found["places"].items():
         click.echo(
             f"{name}: {place['events_per_s']:.0f} events/s, {place['workers']} workers, {place['partitions']} partitions,"
-            f" p50 {place['p50_ms']:.1f} ms, p99 {place['p99_ms']:.1f} ms"
+            f" p50 {place['p50_ms']:.1f} ms, p99 {place['p99_ms']:.1f} ms, {place['redis_gib']:.1f} GiB in Redis"
         )
     _kept("scale", found, out)
