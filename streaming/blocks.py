@@ -48,7 +48,8 @@ class Write:
     def pack(self) -> bytes:
         """As an `ENTRY`."""
         key = self.time_ms << SIGNAL_BITS | self.signal
-        return _ENTRY.pack(key, self.recorded_ms, self.value, self.version, self.rank)
+        value = self.value + 0.0  # of 0 and -0 neither would decide
+        return _ENTRY.pack(key, self.recorded_ms, value, self.version, self.rank)
 
 
 @dataclass(slots=True, eq=False)

@@ -17,7 +17,7 @@ _WRITES = st.builds(
         st.integers(-1, 4),
         st.sampled_from([0, 1, RESOLUTION_MS - 1, RESOLUTION_MS, BLOCK_MS - 1]),
     ),
-    value=st.integers(-2, 2).map(float),
+    value=st.sampled_from([-1.0, -0.0, 0.0, 1.0]),
     rank=st.sampled_from([0, 1, RETRACTED_RANK]),
     recorded_ms=st.integers(0, 2),
     version=st.integers(0, 2),
