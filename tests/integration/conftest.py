@@ -13,7 +13,7 @@ import pytest
 import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from streaming import topics
+from streaming import codec, topics
 from streaming.envelope import headers_for
 from streaming.local_stack import Stack
 
@@ -118,8 +118,10 @@ class Site:
         link = redis.Redis.from_url(self.stack.redis_url)
         found = {}
         for key in link.scan_iter(match=f"{{ww:{self.prefix}:*patient:*", count=1000):
-            summary = orjson.loads(link.hget(key, "summary"))
-            found[summary["patient"]] = (link.hget(key, "observations"), summary["policy"], summary["newest_event"])
+            fields = link.hgetall(key)
+            patient = orjson.loads(fields[b"summary"])["patient"]
+            state = codec.decode(patient, fields)
+            found[patient] = (state.observations.pack(), state.policy.to_json(), state.newest_event_ms)
         return found
 
 

@@ -13,7 +13,7 @@ from streaming.errors import WardwatchError
 from streaming.messages import Alert, Risk
 from streaming.synthetic import radiograph
 from tests.conftest import absent
-from tests.helpers import HEART_RATE, NOON, observation
+from tests.helpers import HEART_RATE, MINUTE, NOON, observation
 from tests.integration.conftest import eventually
 
 pytestmark = pytest.mark.integration
@@ -170,7 +170,7 @@ def test_an_event_on_the_wrong_partition_reaches_its_patient(site):
     producer = KafkaProducer(bootstrap_servers=site.stack.bootstrap)
     headers = headers_for("vitals", id="1", source="t", patient="p1", time_ms=NOON)
     for partition in range(8):
-        body = orjson.dumps(_vitals(60 + partition, NOON + partition))
+        body = orjson.dumps(_vitals(60 + partition, NOON - partition * MINUTE))
         producer.send(f"{site.prefix}vitals", body, b"p1", headers=headers, partition=partition).get(timeout=30)
     producer.close()
 
