@@ -32,7 +32,7 @@ $(eval $(call environment,$(PEERS),bench))
 $(eval $(call environment,$(FULL),all))
 
 WARDWATCH_BENCH = $(PEERS)/bin/wardwatch bench
-bench: $(PEERS)/.installed  ## the live path beside bare clients (35 minutes on a quiet machine); writes benchmarks/*.json
+bench: $(PEERS)/.installed  ## the live path beside bare clients (about 50 minutes on a quiet machine); writes benchmarks/*.json
 	eval "$$($(PEERS)/bin/wardwatch up --data-dir .wardwatch/bench)" && \
 	{ $(WARDWATCH_BENCH) latency --rates 10,100,200,500,1000 --seconds 8 --json benchmarks/latency.json && \
 	$(WARDWATCH_BENCH) throughput --json benchmarks/throughput.json && \

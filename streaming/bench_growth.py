@@ -4,10 +4,9 @@ One worker each, on one broker and one Redis; memory per patient is what the wor
 """
 
 import asyncio
-import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,13 @@ from redis import Redis
 from models.signals import SIGNALS, by_name
 from streaming import topics
 from streaming.bench_latency import WARM_UP_S, cpu_s, event, latencies, stop
+from streaming.bench_page import medians
+from streaming.bench_scale import AT_1_HZ
 from streaming.bench_throughput import answered_until, start_workers, wait_ready
-from streaming.clock import HOUR_MS, MINUTE_MS, wall_ms
+from streaming.clock import MINUTE_MS, wall_ms
 from streaming.envelope import from_ms
 from streaming.latency import machine
+from streaming.observations import WINDOW_MS
 from streaming.settings import Settings
 
 SECONDS = 20
@@ -33,7 +35,7 @@ PATIENTS = (10, 1_000, 10_000)
 PER_EVENT = 60
 FILLED_PER_S = 15_000
 """Measurements, at most: a hurry would fill the worker's memory with what waits, and that would count as the state's."""
-HISTORIES = (480, 4_800, 17_280)
+HISTORIES = (480, 4_800, AT_1_HZ)
 """Measurements of each of `FEW` patients in two days: ten an hour, a hundred, and what six signals at 1 Hz leave."""
 SIX = tuple(
     (SIGNALS[by_name[name]].loinc, SIGNALS[by_name[name]].ucum, value)
@@ -107,7 +109,7 @@ def measure(settings: Settings, many: int, rate: int, rounds: int, report: Calla
         "few": FEW,
         "wards": {ward.name: asdict(ward) for ward in wards},
         "runs": runs,
-        "ratios": _ratios(runs, wards),
+        "ratios": _ratios(runs),
         "bytes_per_patient": memory,
         "rate": rate,
         "rounds": rounds,
@@ -139,7 +141,7 @@ def _fill(settings: Settings, prefix: str, ward: Ward) -> None:
 
 def _long(number: int, measurements: int) -> bytes:
     """The patient's event of this number: measurements of six signals, spread evenly over the last two days."""
-    step_ms = 48 * HOUR_MS * len(SIX) // measurements
+    step_ms = WINDOW_MS * len(SIX) // measurements
     newest, first = wall_ms() // MINUTE_MS * MINUTE_MS, number * PER_EVENT
     told = []
     for at in range(first, min(first + PER_EVENT, measurements)):
@@ -159,13 +161,6 @@ def _redis_bytes(settings: Settings) -> int:
         return int(redis.info("memory")["used_memory_dataset"])
 
 
-def _ratios(runs: Sequence[dict[str, Any]], wards: Sequence[Ward]) -> dict[str, dict[str, float]]:
-    def median(ward: Ward, key: str) -> float:
-        return statistics.median(run[key] for run in runs if run["ward"] == ward.name)
-
-    few = Ward(FEW)
-    return {
-        ward.name: {key: median(ward, key) / median(few, key) for key in ("p50", "p99")}
-        for ward in wards
-        if ward != few
-    }
+def _ratios(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    told, few = medians(runs, "ward", "p50", "p99"), Ward(FEW).name
+    return {ward: {key: told[ward][key] / told[few][key] for key in told[few]} for ward in told if ward != few}

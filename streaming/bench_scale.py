@@ -16,7 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.window import HOURS
+from streaming.bench_page import medians
+from streaming.blocks import RESOLUTION_MS
 from streaming.latency import machine
+from streaming.observations import WINDOW_MS
 from streaming.session import CACHED_MEASUREMENTS, CACHED_PATIENTS
 
 BATCH = 64
@@ -27,9 +31,8 @@ SIMULATED_EVENTS = 20_000
 
 CHARTED_PER_BED_H = 60.0
 """Events an hour and bed that are charted in intensive care; the MIMIC-III demo has fewer."""
-KEPT_H = 48
-CHARTED = round(KEPT_H * CHARTED_PER_BED_H)
-AT_1_HZ = KEPT_H * 60 * 6
+CHARTED = round(HOURS * CHARTED_PER_BED_H)
+AT_1_HZ = 6 * WINDOW_MS // RESOLUTION_MS
 """Measurements of each patient in state: charted ones one an event, of monitors six signals' newest in every minute."""
 
 
@@ -90,7 +93,8 @@ class Growth:
 def growth_of(growth: dict[str, Any]) -> Growth:
     """Least squares over the wards of few patients, whose histories differ."""
     wards = {name: w["measurements"] for name, w in growth["wards"].items() if w["patients"] == growth["few"]}
-    spent = [median(run["cpu_ms_per_event"] for run in growth["runs"] if run["ward"] == name) for name in wards]
+    told = medians(growth["runs"], "ward", "cpu_ms_per_event")
+    spent = [told[name]["cpu_ms_per_event"] for name in wards]
     held = [growth["bytes_per_patient"][name]["redis"] for name in wards]
     ms, _ = np.polyfit(list(wards.values()), spent, 1)
     stored, bare = np.polyfit(list(wards.values()), held, 1)

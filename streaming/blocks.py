@@ -29,7 +29,6 @@ SIZE = ENTRY.itemsize
 
 _ENTRY = Struct("<qqfIB")
 _key_at = Struct("<q").unpack_from
-_TAG_BYTES = 12
 _SORTED_IN = 16
 """So many entries are sorted in at once."""
 
@@ -52,6 +51,11 @@ class Write:
         return _ENTRY.pack(key, self.recorded_ms, value, self.version, self.rank)
 
 
+def tag_of(data: bytes) -> bytes:
+    """A short hash, which ties to these bytes what was made of them."""
+    return blake2b(data, digest_size=12).digest()
+
+
 @dataclass(slots=True, eq=False)
 class Block:
     """Entries sorted by (time, signal), one a signal and minute; times // `BLOCK_MS` are all `index`. Compared by identity,
@@ -65,7 +69,7 @@ class Block:
 
     def __post_init__(self) -> None:
         self.standing = len(self.entries) // SIZE - self.entries[SIZE - 1 :: SIZE].count(RETRACTED_RANK)
-        self.tag = blake2b(self.entries, digest_size=_TAG_BYTES).digest()
+        self.tag = tag_of(self.entries)
 
     def put(self, entries: Sequence[bytes]) -> "Block":
         """With these entries of its time applied, in any order: itself when all of them lose."""

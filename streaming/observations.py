@@ -7,7 +7,6 @@ never by when it came, and because what expires is decided by the newest time ev
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from streaming.blocks import (
     blocks_of,
     decides,
     entries_of,
+    tag_of,
 )
 from streaming.clock import HOUR_MS
 from streaming.runs import LONG, RUN, not_summed, runs_of, uncut
@@ -34,7 +34,6 @@ WINDOW_MS = HOURS * HOUR_MS
 BLOCKS = WINDOW_MS // BLOCK_MS + 1
 """So many blocks at most hold it, and are kept: the block that this time before the newest entry lies in, and all newer."""
 
-_TAG_BYTES = 12
 _FARTHEST_MS = 1 << 48  # from 1970, some 8,900 years
 
 ALL = range(len(SIGNALS))
@@ -160,9 +159,7 @@ class Observations:
 
     def tag(self) -> str:
         """A short hash of all of it."""
-        return blake2b(
-            b"".join([self.static, *(block.tag for block in self.blocks)]), digest_size=_TAG_BYTES
-        ).hexdigest()
+        return tag_of(b"".join([self.static, *(block.tag for block in self.blocks)])).hex()
 
     def pack(self) -> bytes:
         """All of it as one string of bytes."""
@@ -215,11 +212,11 @@ def windows(patients: Sequence[Observations]) -> WindowBatch:
     if not any(by_runs):
         return build_windows(time_ms, signal, value, row, anchor_ms)
     runs = np.frombuffer(b"".join(by_runs), RUN)
-    one, number = np.ones(len(value)), value.astype(np.float64)
+    each, number = np.ones(len(value)), value.astype(np.float64)
     told = [
         (time_ms, runs["time"]), (signal, runs["signal"]), (value, runs["last"]),
         (row, np.repeat(np.arange(len(patients)), [len(part) // RUN.itemsize for part in by_runs])),
-        (one, runs["count"]), (number, runs["total"]), (number * number, runs["square"]),
+        (each, runs["count"]), (number, runs["total"]), (number * number, runs["square"]),
         (number, runs["low"]), (number, runs["high"]), (value, runs["first"]),
     ]  # fmt: skip
     order = np.concatenate(told[0]).argsort(kind="stable")

@@ -5,7 +5,6 @@ thread: no I/O, no event loop.
 """
 
 import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -19,6 +18,7 @@ from models.predictor import Predictor
 from models.signals import SIGNALS, by_name
 from models.window import MAX_NOTES, MAX_SERIES, MODALITIES, SLOTS
 from streaming import news2
+from streaming.blocks import tag_of
 from streaming.clock import HOUR_MS
 from streaming.history import TEXT_KEPT, Embedding, PatientState, ScanEntry
 from streaming.messages import Modality
@@ -233,15 +233,10 @@ class Scorer:
         return scan.encoder == self.card.encoder_hashes["scans"] and len(scan.embedding) == self._embedding_length
 
 
-def content_tag(data: bytes) -> str:
-    """A short hash that ties a cached embedding to what it was made of."""
-    return hashlib.blake2b(data, digest_size=12).hexdigest()
-
-
 @lru_cache(KEPT_AHEAD)
 def _note_tag(text: str) -> str:
     """Every update of a patient asks for the same notes' tags, more than once."""
-    return content_tag(text.encode())
+    return tag_of(text.encode()).hex()
 
 
 def _vector(embedding: Embedding) -> NDArray[np.float32]:
