@@ -4,7 +4,6 @@ import json
 import platform
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from torch import nn
 
 from models import artifact, golden
 from models.fusion import FUSIONS, EachLeftOut, make_fusion
-from models.network import Network
 from models.program import build_network, export_part
 from tests.conftest import ROOT, absent
 
@@ -24,11 +22,7 @@ FORBIDDEN = {
 }  # fmt: skip
 """Operators without a TensorRT converter, or whose shape or path depends on data."""
 
-PARTS = (
-    *artifact.PARTS,
-    *(f"{part}:linear" for part in artifact.PARTS),
-    *(f"fusion:{kind}" for kind in FUSIONS),
-)
+PARTS = (*artifact.PARTS, *(f"fusion:{kind}" for kind in FUSIONS))
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +44,6 @@ def _part(name, network, examples):
     part, _, kind = name.partition(":")
     if not kind:
         return network.part(part), examples[part]
-    if kind == "linear":
-        built = Network(replace(network.architecture, linear=("critical-course", "lung-nodule"))).eval()
-        for name, buffer in built.named_buffers():
-            if "evidence.weight" in name:
-                buffer.normal_(0, 0.01)
-        return built.part(part), examples[part]
     fusion = make_fusion(kind, len(network.architecture.conditions), network.architecture.width)
     return EachLeftOut(fusion).eval(), examples[part]
 

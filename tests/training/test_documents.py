@@ -1,7 +1,6 @@
 import itertools
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
@@ -13,7 +12,6 @@ from tests.training.stays import pictured, shrunk_views
 from training import lsa
 from training.dataset import build
 from training.documents import learn_notes, learn_scans, note_tokens, scan_tokens, views
-from training.export import _onnx
 from training.loop import make_tokenizer
 from training.stays import EPOCH_MS, Stay, note_event
 
@@ -26,38 +24,12 @@ def scans():
     return ScanEncoder().eval()
 
 
-def _session(module, given):
-    return onnxruntime.InferenceSession(_onnx(module, given), providers=["CPUExecutionProvider"])
-
-
 def test_the_same_texts_give_the_same_tokenizer_and_nothing_in_a_text_is_padding():
     texts = [f"{a}{b}{c}{number} {c}{a}" for number, (a, b, c) in enumerate(itertools.product("acehimnpst", repeat=3))]
     first, again = make_tokenizer(texts, 120), make_tokenizer(texts[::-1], 120)
     assert first.get_vocab() == again.get_vocab()
     ids = tokenize(first, ["[PAD] ##a [UNK]"])[0, 0]
     assert first.id_to_token(0) == "[PAD]" and (ids[: np.flatnonzero(ids)[-1]] > 0).all()
-
-
-def test_notes_convert_whole_and_answer_alike():
-    torch.manual_seed(0)
-    tokenizer = make_tokenizer(TEXTS, 200)
-    encoder = NoteEncoder(200).eval()
-    ids = tokenize(tokenizer, ["septic", "no distress " * 200, "x"])
-    lsa.fill(encoder.bag, tokenize(tokenizer, TEXTS))
-    told = _session(encoder, {"ids": ids[:2]}).run(None, {"ids": ids})[0]
-    with torch.inference_mode():
-        np.testing.assert_allclose(told, encoder(torch.from_numpy(ids)).numpy(), atol=1e-5)
-
-
-def test_scans_convert_whole_and_answer_alike(scans):
-    given = {
-        "pixels": np.random.default_rng(0).random((3, 1, 224, 224), np.float32),
-        "kind": one_hot(["DX", "CT", "?"]),
-    }
-    told = _session(scans, {name: array[:2] for name, array in given.items()}).run(None, given)[0]
-    with torch.inference_mode():
-        expected = scans(*(torch.from_numpy(array) for array in given.values())).numpy()
-    np.testing.assert_allclose(told, expected, atol=1e-4)
 
 
 def test_padding_and_unknown_pieces_say_nothing_to_the_bag():
