@@ -21,7 +21,7 @@ from models.predictor import LEVELS, Card
 from models.signals import SIGNALS
 from streaming.clock import HOUR_MS, MINUTE_MS
 from streaming.envelope import Event, Measurements
-from streaming.messages import Action, Level
+from streaming.messages import Action, HistoryJoined, HistoryParted, Level
 
 RANK: dict[str, int] = {"none": 0, **{level: rank for rank, level in enumerate(LEVELS, 1)}}
 
@@ -135,7 +135,10 @@ def alert_id(site: str, patient: str, condition: str, episode: Position, level: 
 
 
 def is_timely(event: Event, as_of_ms: int) -> bool:
-    """Whether an event may page: it is not late for its kind. A correction may: it changes what is true now."""
+    """Whether an event may page: it is not late for its kind. A correction may: it changes what is true now. A piece of a
+    merged patient's history may not, until the last: without the rest it is old."""
+    if isinstance(event.data, HistoryJoined | HistoryParted) and event.data.more:
+        return False
     if isinstance(event.data, Measurements):
         return any(as_of_ms - item.time_ms <= LATE_AFTER_MS[SIGNALS[item.signal].kind] for item in event.data.items)
     return as_of_ms - event.time_ms <= LATE_AFTER_MS["document"]

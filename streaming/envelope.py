@@ -46,6 +46,11 @@ TYPES = {
 CONTENT_TYPES = {"scans": "application/dicom"}
 """Content type per topic; every other one is JSON."""
 
+LONGEST_ATTRIBUTE = 1_000
+"""Bytes. What is told of a patient repeats some of them, on topics that take no large records."""
+_OF_ANY_LENGTH = ("ce_mergedfrom",)
+"""A list, of bounded number and length (`forwarded.py`)."""
+
 STATUS_RANK = {"preliminary": 0, "final": 1, "corrected": 2}
 
 
@@ -215,8 +220,11 @@ def parse(
 
 def _attributes(headers: Headers) -> Mapping[str, str]:
     try:
+        for name, raw in headers:
+            if len(raw) > LONGEST_ATTRIBUTE and name.startswith(("ce_", "traceparent")) and name not in _OF_ANY_LENGTH:
+                raise InvalidMessage("bad-attribute", f"an attribute is longer than {LONGEST_ATTRIBUTE} bytes")
         return {name: raw.decode() for name, raw in headers}
-    except (UnicodeDecodeError, AttributeError):
+    except (UnicodeDecodeError, AttributeError, TypeError):
         raise InvalidMessage("bad-attribute", "a header is not UTF-8 text") from None
 
 
@@ -329,6 +337,8 @@ def _refuse_future(time_ms: int, recorded_ms: int, data: Data, limits: Limits) -
     newest = time_ms
     if isinstance(data, Measurements):
         newest = max(newest, *(item.time_ms for item in data.items))
+    elif isinstance(data, ObservationRetracted):
+        newest = max(newest, to_ms(data.time))
     bound = recorded_ms
     if limits.now_ms is not None:
         now = limits.now_ms()

@@ -63,7 +63,8 @@ class Forwarder:
             yield self._history(was.into, (hop,), {"kind": "history-parted"}, event, number)
             number += 1
         if now is not None:
-            for path, body in _whole(state, now):
+            *earlier, last = _whole(state, now)
+            for path, body in [*((path, body | {"more": True}) for path, body in earlier), last]:
                 yield self._history(now.into, path, body, event, number)
                 number += 1
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from streaming.envelope import Event
 from streaming.messages import PatientMerged, PatientUnmerged
 
-Epoch = tuple[int, int]  # (recorded ms, hash of the event id) of a merge or of its undo
+Epoch = tuple[int, int]  # (recorded ms, hash of the event id) of a merge or of its undo; on a tie of times the undo is later
+_UNDO = 1 << 32  # above every hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Links:
 
     @property
     def standing(self) -> Link | None:
-        """The merge that stands: the newest, unless it was undone since (on a tie the undo counts).
+        """The merge that stands: the newest, unless it was undone since, or in the same millisecond.
 
         The undo of another merge than the newest changes nothing, and an undone merge leaves the patient alone: it
         does not go back to an older one.
@@ -55,4 +56,4 @@ class Links:
 
 def epoch_of(event: Event) -> Epoch:
     """What decides between two statements of one patient."""
-    return event.recorded_ms, event.version
+    return event.recorded_ms, event.version + (_UNDO if isinstance(event.data, PatientUnmerged) else 0)

@@ -126,6 +126,9 @@ Version = tuple[Whole, Whole, Whole]
 Milliseconds = Annotated[int, Field(ge=EARLIEST_MS, le=LATEST_MS, description="since 1970, years 1 to 9999")]
 
 
+More = Annotated[bool, Field(description="what the same merge sends is not whole with this: it pages nobody")]
+
+
 class HistoryJoined(Wire):
     """Made by workers: (a piece of) what a merged patient's own events amounted to when the merge was taken.
 
@@ -145,12 +148,14 @@ class HistoryJoined(Wire):
         dict[Identifier, tuple[str, Milliseconds, Version, str, str, str, EmbeddingText]],
         Field(description="by instance: series, time, version, modality, SHA-256, encoder, embedding"),
     ]
+    more: More = False
 
 
 class HistoryParted(Wire):
     """Made by workers: the merge was undone; what came of that patient until then no longer counts."""
 
     kind: Literal["history-parted"]
+    more: More = False
 
 
 History = Annotated[HistoryJoined | HistoryParted, Field(discriminator="kind")]

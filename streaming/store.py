@@ -8,7 +8,9 @@ Leaves what the fields mean to `codec.py`, the order of steps to `pipeline.py`.
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from importlib.resources import files
 
 import hiredis
@@ -16,12 +18,22 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from streaming.errors import Fatal, Fenced, Unavailable
 from streaming.partition import PartitionMeta, PartitionWrite
+
+_PASSING = re.compile(r"(?:^|caused error: )(MISCONF|BUSY|NOREPLICAS) ")
+"""What Redis answers while it takes no work, of that what redis-py has no classes for; to a pipeline it says more before."""
 
 
 class Store:
@@ -54,7 +66,7 @@ class Store:
     async def take_over(self, partition: int) -> PartitionMeta:
         """Raises the fence: from here on no other worker's write to this partition succeeds."""
         meta_key, outbox_key = self.key(partition, "meta"), self.key(partition, "outbox")
-        with _translated():
+        async with self._answering():
             token = int(await self._redis.hincrby(meta_key, "fence", 1))
             meta = await self._redis.hgetall(meta_key)
             outbox = await self._redis.hgetall(outbox_key)
@@ -68,11 +80,10 @@ class Store:
 
     async def load(self, partition: int, patients: Sequence[str]) -> list[dict[bytes, bytes]]:
         """The stored fields of each patient; an empty dict for one never seen."""
-        with _translated():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for patient in patients:
-                    pipe.hgetall(self.key(partition, f"patient:{patient}"))
-                return await pipe.execute()
+        async with self._answering(), self._redis.pipeline(transaction=False) as pipe:
+            for patient in patients:
+                pipe.hgetall(self.key(partition, f"patient:{patient}"))
+            return await pipe.execute()
 
     async def write(self, writes: Sequence[PartitionWrite]) -> None:
         """Step 3 of the guarantees: one Lua call a partition, each all or nothing, all in one exchange.
@@ -82,7 +93,7 @@ class Store:
             Fatal: Redis lost writes since this worker took over; a restart rebuilds from Kafka.
         """
         calls = [self._call(write) for write in writes]
-        with _translated():
+        async with self._answering():
             answers = await self._commit(calls)
             if any(isinstance(answer, NoScriptError) for answer in answers):  # a Redis that was started anew
                 await self._redis.script_load(self._script)
@@ -121,21 +132,38 @@ class Store:
 
     async def clear_outbox(self, entries: Mapping[int, Sequence[str]]) -> None:
         """Step 4: forgets entries the broker has confirmed. Names are unique per owner: never another's."""
-        with _translated():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for partition, names in entries.items():
-                    if names:
-                        pipe.hdel(self.key(partition, "outbox"), *names)
-                await pipe.execute()
+        async with self._answering(), self._redis.pipeline(transaction=False) as pipe:
+            for partition, names in entries.items():
+                if names:
+                    pipe.hdel(self.key(partition, "outbox"), *names)
+            await pipe.execute()
 
     async def silent_patients(self, partition: int, after_ms: int, to_ms: int) -> list[str]:
         """Patients whose newest record lies in (after_ms, to_ms], oldest first."""
-        with _translated():
+        async with self._answering():
             found = await self._redis.zrangebyscore(self.key(partition, "activity"), f"({after_ms}", to_ms)
         return [member.decode() for member in found]
 
+    @asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
+        """Turns a Redis that does not answer, or takes no work now, into `Unavailable`; other errors stay what they are."""
+        try:
+            yield
+        except (RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError) as error:
+            raise Unavailable(f"Redis does not answer ({type(error).__name__})") from error
+        except (OutOfMemoryError, ReadOnlyError, ClusterDownError, TryAgainError) as error:
+            if isinstance(error, ReadOnlyError):  # a replica now: by a new connection its successor is found
+                await self._writing.disconnect()
+                await self._redis.connection_pool.disconnect()
+            raise Unavailable(f"Redis takes no work now ({type(error).__name__})") from error
+        except ResponseError as error:
+            passing = _PASSING.search(str(error))
+            if passing is None:
+                raise
+            raise Unavailable(f"Redis takes no work now ({passing.group(1)})") from error
+
     async def ping(self) -> None:
-        with _translated():
+        async with self._answering():
             await self._redis.ping()
 
     async def close(self) -> None:
@@ -146,16 +174,3 @@ class Store:
 def _counted(items: Iterable[tuple[str, str | bytes | int]]) -> list[str | bytes | int]:
     flat = [part for pair in items for part in pair]
     return [len(flat) // 2, *flat]
-
-
-class _translated:
-    """Turns a Redis that does not answer into `Unavailable`; other Redis errors stay what they are."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError)):
-            raise Unavailable(f"Redis does not answer ({type(error).__name__})") from error
-        if isinstance(error, RedisError) and str(error).startswith(("LOADING", "READONLY", "OOM", "MISCONF", "BUSY")):
-            raise Unavailable(f"Redis refuses work: {str(error).split(' ', 1)[0]}") from error

@@ -75,6 +75,30 @@ def test_a_repeat_after_a_lost_reply_changes_nothing(run):
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "mend"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1mb"), ("CONFIG", "SET", "maxmemory", "0")),
+        (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
+    ],
+)
+def test_a_redis_that_takes_no_work_now_is_away_and_then_goes_on(run, spoil, mend):
+    async def scenario(store):
+        meta = await store.take_over(3)
+        await store._redis.execute_command(*spoil)
+        try:
+            with pytest.raises(Unavailable, match="takes no work now"):
+                await store.write([_write(meta.token, 1, 5)])
+            with pytest.raises(Unavailable, match="takes no work now"):
+                await store.take_over(4)
+        finally:
+            await store._redis.execute_command(*mend)
+        await store.write([_write(meta.token, 1, 5)])
+        assert (await store.take_over(3)).offsets == {"vitals": 5}
+
+    run(scenario)
+
+
 def test_of_several_partitions_only_the_lost_one_is_refused(run):
     async def scenario(store):
         metas = {partition: await store.take_over(partition) for partition in (3, 4)}

@@ -118,7 +118,8 @@ def as_read(out):
 
 def standing(events):
     """Of a patient's statements the one that counts: (epoch, into), or None."""
-    said = [((e.recorded_ms, e.version), e.data) for e in events if type(e.data).__name__.startswith("Patient")]
+    told = [event for event in events if type(event.data).__name__.startswith("Patient")]
+    said = [((e.recorded_ms, not hasattr(e.data, "into"), e.version), e.data) for e in told]
     merges = [(epoch, data.into) for epoch, data in said if hasattr(data, "into")]
     if not merges:
         return None

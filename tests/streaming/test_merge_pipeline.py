@@ -154,6 +154,30 @@ def test_forwarding_twice_pages_nothing_and_changes_nothing(hospital):
     holds(hospital)
 
 
+def test_a_part_of_a_merged_patients_history_pages_nobody(hospital, monkeypatch):
+    """What A was alerted for, and is well again, is told first: without the rest it would look like news."""
+    monkeypatch.setattr("streaming.forwarding.PIECE_MEASUREMENTS", 15)
+    for hours in range(5):
+        hospital.run(
+            *(measured("A", 60 + hours, NOON + hours * HOUR + n * MINUTE, id=f"{hours}/{n}") for n in range(15))
+        )
+    hospital.run(merged("A", "B", NOON + 5 * HOUR))
+    b = risks(hospital, "B")
+    assert [one.modalities["vitals"].items for one in b] == [15, 30, 45, 60, 75]
+    assert [one.may_page for one in b] == [False] * 4 + [True]
+    assert {one.trigger.offset for one in alerts(hospital) if one.patient == "B"} == {b[-1].trigger.offset}
+    holds(hospital)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_an_undo_of_the_same_millisecond_counts_whatever_its_id(hospital, number):
+    hospital.run(measured("A", 100), measured("B", 60), merged("A", "B", NOON + 1, id=f"m{number}"))
+    hospital.run(unmerged("A", "B", NOON + 1, id=f"u{number}"))
+    assert [risks(hospital, name)[-1].merged_from for name in "AB"] == [(), ()]
+    assert risks(hospital, "A")[-1].merged_into is None
+    holds(hospital)
+
+
 def test_the_undo_of_a_merge_with_a_patient_of_another_century_holds_no_page_back(hospital):
     """MIMIC-III shifts each patient to other years: B was scored, and cleared, in A's time."""
     century = 100 * 365 * 24 * HOUR

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streaming.clock import EARLIEST_MS, LATEST_MS
+from streaming.clock import EARLIEST_MS, LATEST_MS, from_ms
 from streaming.envelope import Limits
 from streaming.errors import InvalidMessage
 from streaming.messages import HISTORY, LARGEST, Risk
 from streaming.records import parse_record
-from tests.helpers import HEART_RATE, HOUR, NOON, observation
+from tests.helpers import HEART_RATE, HOUR, MINUTE, NOON, observation
 from tests.streaming.test_merge import measured, merged, record
 from tests.streaming.ward import Hospital
 
@@ -53,7 +53,7 @@ def _timed(place, text):
         kind, body = "vitals", {"observations": [{**observation(HEART_RATE, 80, "/min", NOON), "time": text}]}
     if place == "retraction":
         kind, body = "corrections", {"kind": "observation-retracted", "code": HEART_RATE, "time": text}
-    pill = record(kind, body, "p", LATEST_MS if place == "observation" else NOON)
+    pill = record(kind, body, "p", LATEST_MS if place in ("observation", "retraction") else NOON)
     if place == "ce_time":
         pill.headers = [one for one in pill.headers if one[0] != "ce_recordedtime"]
     if place.startswith("ce_"):
@@ -87,6 +87,24 @@ def test_a_brokers_time_that_cannot_be_written_is_refused(broker_ms):
     pill.timestamp = broker_ms
     with pytest.raises(InvalidMessage, match="bad-attribute: the broker's time"):
         parse_record("notes", pill, Limits(broker_recorded=True))
+
+
+def test_a_retraction_dated_ahead_takes_no_measurement_out_of_history(predictor):
+    hospital = Hospital(predictor).run(*(measured("p", 80 + n, NOON + n * MINUTE, id=f"v{n}") for n in range(5)))
+    body = {"kind": "observation-retracted", "code": HEART_RATE, "time": from_ms(NOON + 9_000 * HOUR)}
+    hospital.run(record("corrections", body, "p", NOON + HOUR, id="ahead"))
+    (letter,) = hospital.broker.topics()["dead-letters"]
+    assert dict(letter.headers)["ww_reason"] == b"future-time"
+    hospital.run(measured("p", 180, NOON + HOUR, id="next"))
+    assert hospital.store.states()["p"].observations.standing == 6
+    assert _risks(hospital)[-1].may_page
+
+
+@pytest.mark.parametrize("name", ["ce_id", "ce_source", "ce_encounter", "traceparent"])
+def test_an_attribute_that_no_record_of_the_patient_could_carry_is_refused(predictor, name):
+    pill = measured("p", 80)
+    pill.headers = [*(one for one in pill.headers if one[0] != name), (name, b"x" * 1_001)]
+    _ends(predictor, pill, "bad-attribute")
 
 
 def _scan(predictor, embedding, encoder=None):
