@@ -2,6 +2,9 @@
 
 Sizes are checked before anything is decoded; no name or id of a person leaves this module. Raw, RLE, JPEG baseline
 and JPEG 2000 decode (NumPy, Pillow); other compressions need a plug-in of pydicom's and are refused with a reason.
+
+Of several frames the middle one is the picture, with its own rescaling and window (DICOM PS3.3 sections C.7.6.16.2.9
+and C.7.6.16.2.10) where the object is an enhanced one. Colours become luminance, palettes by way of their colours.
 """
 
 import io
@@ -15,7 +18,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import _read_file_meta_info, read_preamble
-from pydicom.pixels.processing import apply_modality_lut
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from models.picture import to_square
@@ -25,6 +28,7 @@ MAX_PIXELS = 64 << 20
 MAX_INFLATED = 256 << 20
 MAX_NESTING = 16
 CT_WINDOW = (40.0, 400.0)  # centre, width in Hounsfield units: soft tissue, when the file names none
+LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green, blue: ITU-R BT.601
 _UID_CHARACTERS = frozenset("0123456789.")
 
 
@@ -117,13 +121,43 @@ def _grey(dataset: pydicom.Dataset) -> NDArray[np.float64]:
     if not syntax.is_encapsulated and len(dataset.PixelData) < expected:
         raise InvalidMessage("bad-dicom", "PixelData is shorter than the picture it claims")
     pixels = _pixels(dataset)
+    frame = frames // 2
     if frames > 1:
-        pixels = pixels[frames // 2]
-    grey = pixels.astype(np.float64) if samples == 1 else pixels[..., :3] @ np.array([0.299, 0.587, 0.114])
+        pixels = pixels[frame]
+    meaning = dataset.get("PhotometricInterpretation")
+    if meaning == "PALETTE COLOR" and samples == 1:
+        pixels, samples = _colours(dataset, pixels), 3
+    grey = pixels.astype(np.float64) if samples == 1 else pixels[..., :3] @ LUMINANCE
     if grey.ndim != 2:
         raise InvalidMessage("unsupported-image", "the picture is not a plane")
-    scaled = _window(dataset, np.asarray(apply_modality_lut(grey, dataset), np.float64) if samples == 1 else grey)
-    return 1.0 - scaled if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else scaled
+    low_high = None
+    rescale = _macro(dataset, frame, "PixelValueTransformationSequence")
+    if samples == 1 and ("RescaleIntercept" in rescale or "ModalityLUTSequence" in rescale):
+        grey = np.asarray(apply_modality_lut(grey, rescale), np.float64)
+        if dataset.get("Modality") == "CT":
+            low_high = _window(_macro(dataset, frame, "FrameVOILUTSequence"))
+    scaled = _scale(grey, low_high)
+    return 1.0 - scaled if meaning == "MONOCHROME1" else scaled
+
+
+def _macro(dataset: pydicom.Dataset, frame: int, name: str) -> pydicom.Dataset:
+    """What a functional group macro says of the frame, alone or with all others; the data set where there is none."""
+    for groups, place in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+        items = dataset.get(groups) or ()
+        if place < len(items) and (found := items[place].get(name)):
+            return found[0]
+    return dataset
+
+
+def _colours(dataset: pydicom.Dataset, indices: NDArray[Any]) -> NDArray[Any]:
+    """[rows, columns, 3] of palette indices."""
+    if not dataset.file_meta.TransferSyntaxUID.is_little_endian:
+        raise InvalidMessage("unsupported-image", "a palette in big-endian: pydicom does not swap its bytes")
+    if not {"RedPaletteColorLookupTableData", "SegmentedRedPaletteColorLookupTableData"} & set(dataset.dir()):
+        raise InvalidMessage("unsupported-image", "there is no palette")
+    entries, first, _ = dataset.RedPaletteColorLookupTableDescriptor
+    # pydicom narrows the index to the palette's own depth before it clips.
+    return apply_color_lut(np.clip(indices.astype(np.int64), first, first + (entries or 1 << 16) - 1), dataset)
 
 
 def _pixels(dataset: pydicom.Dataset) -> NDArray[Any]:
@@ -142,15 +176,20 @@ def _count(dataset: pydicom.Dataset, name: str, default: int = 0) -> int:
     return found
 
 
-def _window(dataset: pydicom.Dataset, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """To 0..1: CT by the file's window or soft tissue, everything else by its 0.5 to 99.5 percentile."""
+def _window(said: pydicom.Dataset) -> tuple[float, float]:
+    """Lowest and highest value shown, in Hounsfield units: the file's, else soft tissue."""
+    centre, width = _first(said, "WindowCenter", CT_WINDOW[0]), _first(said, "WindowWidth", CT_WINDOW[1])
+    return centre - max(width, 1.0) / 2, centre + max(width, 1.0) / 2
+
+
+def _scale(values: NDArray[np.float64], low_high: tuple[float, float] | None) -> NDArray[np.float64]:
+    """To 0..1 between these; by the 0.5 to 99.5 percentile where no window is in the values' units.
+
+    A CT without rescaling is none in Hounsfield units: a secondary capture, a colour picture.
+    """
     if not np.isfinite(values).all():
         raise InvalidMessage("bad-dicom", "pixel values are not finite")
-    if dataset.get("Modality") == "CT":
-        centre, width = _first(dataset, "WindowCenter", CT_WINDOW[0]), _first(dataset, "WindowWidth", CT_WINDOW[1])
-        low, high = centre - max(width, 1.0) / 2, centre + max(width, 1.0) / 2
-    else:
-        low, high = np.percentile(values, (0.5, 99.5))
+    low, high = np.percentile(values, (0.5, 99.5)) if low_high is None else low_high
     if high <= low:
         return np.zeros_like(values)
     return np.clip((values - low) / (high - low), 0.0, 1.0)

@@ -6,9 +6,12 @@ transfer syntaxes that the imaging worker decodes, so a sender learns beforehand
 Source: DICOM PS3.4 annex B (storage service class, statuses), PS3.7, PS3.8.
 """
 
+import contextlib
 import logging
+import socket
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,11 +49,17 @@ TRANSFER_SYNTAXES = (
 PDU_BYTES = 128 << 10
 LARGEST_PDU_BYTES = 1 << 20
 """No PDU is larger: data come in PDV of at most `PDU_BYTES`, and an association request of 128 contexts has 100 kB."""
+READ_BYTES = 64 << 10
+CLOSING_S = 1.0
+"""Of the time to stop, kept for ending the associations: instances in work are waited for until then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one peer may take of this process. Times in seconds."""
+    """What one peer may take of this process. Times in seconds.
+
+    `network_timeout_s` is for silence, and for the head and the rest of a PDU each.
+    """
 
     instance_bytes: int = 256 << 20
     associations: int = 10
@@ -75,8 +84,10 @@ class DicomGateway:
         self._unanswered: set[Any] = set()  # associations with an instance in work; one has one at a time
         self._changed = threading.Condition()
         self._server: ThreadedAssociationServer | None = None
-        # pynetdicom's own lines show data sets, names and all.
-        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+        # pynetdicom's own lines show data sets, names and all; pydicom's warnings quote values.
+        for name in ("pynetdicom", "pydicom"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module="pydicom")
         _config.LOG_HANDLER_LEVEL = "none"
         self._ae = AE(ae_title=ae_title)
         self._ae.maximum_pdu_size = PDU_BYTES
@@ -108,22 +119,35 @@ class DicomGateway:
         return int(self._server.server_address[1])
 
     def stop(self) -> None:
-        """Lets nobody in; answers instances in work, later ones with 0xA700; then ends the associations."""
+        """Lets nobody in; answers instances in work, later ones with 0xA700; then ends the associations.
+
+        Takes no longer than `stop_timeout_s` (and what the listening socket needs to close, half a second), whatever
+        the senders do.
+        """
         self._stopping = True
         if self._server is not None:
             self._server.shutdown()
             self._server = None
         deadline = time.monotonic() + self._bounds.stop_timeout_s
         with self._changed:
-            while self._unanswered and time.monotonic() < deadline:
-                self._changed.wait(deadline - time.monotonic())
-        self._ae.shutdown()
+            while self._unanswered and (left := deadline - CLOSING_S - time.monotonic()) > 0:
+                self._changed.wait(left)
+        # Not `AE.shutdown`: it waits for each association in turn, for as long as its peer drips a PDU.
+        associations = self._ae.active_associations
+        for association in associations:
+            if association.is_established:
+                association.abort(block=False)
+            if isinstance(reader := association.dul.socket.recv, _Bounded):
+                reader.end()
+        for association in associations:
+            if association.dul.is_alive():
+                association.dul.join(max(0.0, deadline - time.monotonic()))
+            _hang_up(association.dul.socket, socket.SHUT_RDWR)  # of one whose peer does not read what is sent
 
     def _opened(self, event: evt.Event) -> None:
         # pynetdicom reads a PDU of any length that its header claims, and waits for ever for the rest of it.
         connection = event.assoc.dul.socket
-        connection.socket.settimeout(self._bounds.network_timeout_s)
-        connection.recv = _Bounded(connection.recv, self._bounds.instance_bytes)
+        connection.recv = _Bounded(connection, self._bounds)
         self._metrics.set("wardwatch_gateway_connections", len(self._ae.active_associations))
         log.info("dicom connection %s open", event.assoc.name)
 
@@ -170,7 +194,7 @@ class DicomGateway:
                 record = scan_record(stored, self._rules, self._delivery.blobs, wall_ms())
             except InvalidMessage as error:
                 self._delivery.refuse(DOOR, None, stored.part10, error)
-                status = CANNOT_UNDERSTAND if error.reason == "bad-dicom" else DOES_NOT_MATCH
+                status = CANNOT_UNDERSTAND if error.reason in ("bad-dicom", "decode-limit") else DOES_NOT_MATCH
                 return status, f"refused:{error.reason}", str(error)
             self._delivery.deliver([record])
         except Unavailable:
@@ -179,23 +203,55 @@ class DicomGateway:
 
 
 class _Bounded:
-    """An association socket's `recv` that refuses PDU over the limit, and an instance that never ends."""
+    """An association socket's `recv` that refuses PDU over the limit, too slow ones, and an instance that never ends.
 
-    def __init__(self, recv: Any, instance_bytes: int) -> None:
-        self._recv, self._limit, self._read = recv, instance_bytes, 0
+    pynetdicom asks for the head of a PDU, then for the rest of it: each has to come within the network timeout.
+    """
+
+    def __init__(self, connection: Any, bounds: Bounds) -> None:
+        self._connection, self._bounds, self._read = connection, bounds, 0
+        self._ended = False
         self.instances = 0
+        connection.socket.settimeout(bounds.network_timeout_s)
 
     def next_instance(self) -> None:
         self._read = 0
         self.instances += 1
 
+    def end(self) -> None:
+        """Nothing is read any more; a read that waits ends."""
+        self._ended = True
+        _hang_up(self._connection, socket.SHUT_RD)
+
     def __call__(self, nr_bytes: int) -> bytearray:
         self._read += nr_bytes
-        if nr_bytes > LARGEST_PDU_BYTES or self._read > self._limit:
+        if nr_bytes > LARGEST_PDU_BYTES or self._read > self._bounds.instance_bytes:
             log.warning("dicom connection ended: a PDU or an instance over the limit")
             raise OSError("over the limit")  # pynetdicom takes it for a lost connection
-        received: bytearray = self._recv(nr_bytes)
+        link, timeout_s, received = self._connection.socket, self._bounds.network_timeout_s, bytearray()
+        deadline = time.monotonic() + timeout_s
+        while len(received) < nr_bytes:
+            left = deadline - time.monotonic()
+            if self._ended or link is None:
+                raise OSError("the gateway stops")
+            if left <= 0:
+                log.warning("dicom connection ended: a PDU came too slowly")
+                raise OSError("too slow")
+            link.settimeout(left)
+            piece = link.recv(min(READ_BYTES, nr_bytes - len(received)))
+            if not piece:
+                break
+            received += piece
+        if link is not None:
+            link.settimeout(timeout_s)
         return received
+
+
+def _hang_up(connection: Any, how: int) -> None:
+    link = connection.socket
+    if link is not None:
+        with contextlib.suppress(OSError):  # it is closed
+            link.shutdown(how)
 
 
 def _status(code: int, comment: str) -> Dataset:

@@ -57,22 +57,32 @@ class Segment:
         if not raw:
             return []
         return [
-            ["" if part == '""' else unescape(part, self.delimiters, self.codec)
-             for part in repetition.split(self.delimiters.component)]
-            for repetition in raw.split(self.delimiters.repetition)
-        ]  # fmt: skip
+            self._plain(repetition, self.delimiters.component) for repetition in raw.split(self.delimiters.repetition)
+        ]
 
     def component(self, number: int, place: int = 1) -> str:
         """One component of the field's first repetition, unescaped; places count from 1."""
         found = self.repetitions(number)
         return found[0][place - 1].strip() if found and place <= len(found[0]) else ""
 
-    def subcomponents(self, number: int, place: int, repetition: int = 0) -> list[str]:
-        """The subcomponents of one component, unescaped."""
-        repetitions = self.raw(number).split(self.delimiters.repetition)
-        parts = repetitions[repetition].split(self.delimiters.component) if repetition < len(repetitions) else []
-        raw = parts[place - 1] if place <= len(parts) else ""
-        return [unescape(part, self.delimiters, self.codec) for part in raw.split(self.delimiters.subcomponent)]
+    def subcomponents(self, number: int, place: int) -> list[list[str]]:
+        """Of each repetition the subcomponents of one component, as `repetitions` gives components."""
+        raw = self.raw(number)
+        if not raw:
+            return []
+        found = []
+        for repetition in raw.split(self.delimiters.repetition):
+            parts = repetition.split(self.delimiters.component)
+            found.append(self._plain(parts[place - 1] if place <= len(parts) else "", self.delimiters.subcomponent))
+        return found
+
+    def is_null(self, number: int) -> bool:
+        """Whether the field holds HL7's null ("") and nothing else: its sender deletes what was there."""
+        split = re.escape(self.delimiters.repetition + self.delimiters.component)
+        return {part for part in re.split(f"[{split}]", self.raw(number)) if part} == {'""'}
+
+    def _plain(self, text: str, separator: str) -> list[str]:
+        return ["" if part == '""' else unescape(part, self.delimiters, self.codec) for part in text.split(separator)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +136,11 @@ def parse(data: bytes) -> Message:
     lines = [line for line in re.split(r"\r\n?|\n" if "\r" not in text else r"\r\n?", text) if line.strip()]
     if len(lines) > MOST_SEGMENTS:
         raise InvalidMessage("bad-hl7", f"more than {MOST_SEGMENTS} segments")
-    return Message(tuple(_segment(line, header.delimiters, codec) for line in lines))
+    segments = tuple(_segment(line, header.delimiters, codec) for line in lines)
+    if any(segment.name == "MSH" for segment in segments[1:]):
+        # Read as one, the second message's results would be the first one's, whatever its own header says.
+        raise InvalidMessage("bad-hl7", "a second MSH: a frame holds one message")
+    return Message(segments)
 
 
 def unescape(text: str, delimiters: Delimiters, codec: str) -> str:

@@ -2,7 +2,8 @@
 
 An identifier is unique only within the authority that issued it. The key is the bare identifier where no authority is
 named or it is the site's own (WARDWATCH_PATIENT_ISSUER); otherwise `identifier@authority`, with `%` and `@` inside
-either part written as %25 and %40.
+either part written as %25 and %40. An account or visit number names a stay and is never a patient's key, not even where
+it is the only identifier: it would split one patient's history by stay, and meet another's record number in one key.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from streaming.errors import InvalidMessage
 
 MEDICAL_RECORD_TYPES = ("MR", "PI")
 """HL7 table 0203: medical record number, patient internal identifier."""
+STAY_TYPES = ("AN", "ANC", "AND", "ANT", "VN")
+"""HL7 table 0203: account numbers (any, creditor's, debitor's, temporary), visit number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,13 @@ def patient_key(identifier: Identifier, own_issuer: str) -> str:
 
 
 def choose(identifiers: Sequence[Identifier], own_issuer: str) -> Identifier:
-    """The identifier by which the site knows the patient: the own authority's, else the only medical record number,
-    else the only one there is.
+    """The identifier by which the site knows the patient, `STAY_TYPES` left out: the own authority's, else the only
+    medical record number, else the only one there is.
 
     Raises:
         InvalidMessage: missing-patient, when there is none or several would do.
     """
-    filled = [one for one in identifiers if one.text.strip()]
+    filled = [one for one in identifiers if one.text.strip() and one.type not in STAY_TYPES]
     own = [one for one in filled if own_issuer and one.issuer.strip() == own_issuer]
     records = [one for one in filled if one.type in MEDICAL_RECORD_TYPES]
     for some in ([one for one in own if one.type in MEDICAL_RECORD_TYPES], own, records, filled):
@@ -54,7 +57,7 @@ def choose(identifiers: Sequence[Identifier], own_issuer: str) -> Identifier:
             raise InvalidMessage(
                 "missing-patient", "several patient identifiers would do; set WARDWATCH_PATIENT_ISSUER"
             )
-    raise InvalidMessage("missing-patient", "no patient identifier")
+    raise InvalidMessage("missing-patient", "no patient identifier (account and visit numbers are none)")
 
 
 def _escaped(text: str) -> str:

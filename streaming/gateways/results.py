@@ -3,11 +3,17 @@
 Taken: OBX of type NM (or SN with a bare number) whose OBX-3 is a LOINC code of the signal table. OBX-11 F is final, C
 corrected, P and R preliminary; W and D retract what was sent for that code and time. Time: OBX-14, else OBR-7. Unit:
 `units.py`. What is not of the signal table is skipped and counted; what is, but cannot be taken, is refused by itself.
+
+A correction (C) to HL7's null or to words ("HEMOLYZED") retracts too, unless the message also has a number for that
+code and time: then the words are a comment. A C that holds something else than a number (a comparator, a range,
+nothing) is refused, for the wrong value still stands. X (cannot be obtained) is skipped: it takes nothing back, and a
+retraction, being for good, would keep out the final result that may follow for the same time.
 Source: HL7 v2.8.2 chapter 7; table 0085 (OBX-11).
 """
 
 import re
 from collections import defaultdict
+from dataclasses import dataclass
 
 from models.signals import by_loinc
 from streaming.clock import from_ms
@@ -19,30 +25,51 @@ from streaming.gateways.units import to_ucum
 
 STATUSES = {"F": "final", "C": "corrected", "P": "preliminary", "R": "preliminary"}
 WITHDRAWN = frozenset({"W", "D"})
+CODED_TYPES = frozenset({"CE", "CWE", "CNE"})
+WORD_TYPES = frozenset({"ST", "TX", "FT", "IS", "NM"})
+"""NM too: some senders write words where they announce a number."""
 MOST_OBSERVATIONS = 500
 """Of one vitals event (messages.Vitals)."""
 
-Observed = dict[str, list[tuple[int, dict[str, object]]]]
-"""By status: (time in ms, observation) in the order of the message."""
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What was read and not added yet, in the order of the message; times in ms."""
+
+    numbers: dict[str, list[tuple[int, dict[str, object]]]]
+    """By status: (time, observation)."""
+    withdrawn: list[tuple[int, str]]
+    """(time, code) of corrections to no number."""
+
 
 _BLAMED = {"unknown-unit": 6, "bad-time": 14, "future-time": 14}
 """Field of OBX by the reason of its refusal; else OBX-5."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
+_BEGINS_WITH_A_NUMBER = re.compile(r"\W*\d")
+"""After a sign or a comparator: text of this kind is a value that is not understood, no words."""
 
 
 def translate(message: Message, draft: Draft) -> None:
     """Raises `InvalidMessage` when nothing can be told of whom or what it speaks."""
-    observed: Observed = defaultdict(list)
+    observed = Observed(defaultdict(list), [])
     order_time, sequence = "", 0
 
     def flush() -> None:
-        for status, items in observed.items():
+        counted = set()
+        for status, items in observed.numbers.items():
             for start in range(0, len(items), MOST_OBSERVATIONS):
                 part = items[start : start + MOST_OBSERVATIONS]
                 body = {"observations": [one for _, one in part], "status": status}
                 draft.add("vitals", body, max(at_ms for at_ms, _ in part))
-        observed.clear()
+            counted |= {(at_ms, one["code"]) for at_ms, one in items}
+        for at_ms, code in observed.withdrawn:
+            if (at_ms, code) in counted:
+                draft.found.skipped["not-a-number"] += 1
+            else:
+                draft.add("corrections", _retraction(code, at_ms), at_ms)
+        observed.numbers.clear()
+        observed.withdrawn.clear()
 
     for segment in message.segments:
         match segment.name:
@@ -73,11 +100,18 @@ def _take(obx: Segment, sequence: int, order_time: str, draft: Draft, observed: 
     try:
         if status in WITHDRAWN:
             at_ms = _time(obx, order_time, draft)
-            draft.add("corrections", {"kind": "observation-retracted", "code": code, "time": from_ms(at_ms)}, at_ms)
+            draft.add("corrections", _retraction(code, at_ms), at_ms)
             return
         if not status:
             raise InvalidMessage("bad-hl7", "OBX-11, the result status, is empty")
+        if status == "C" and (obx.is_null(5) or _is_words(obx)):
+            at_ms = _time(obx, order_time, draft)
+            draft.check("corrections", _retraction(code, at_ms), at_ms)
+            observed.withdrawn.append((at_ms, code))
+            return
         value = _value(obx)
+        if status == "C" and value is None:
+            raise InvalidMessage("bad-hl7", "OBX-5 of a correction is neither a single number nor words nor null")
         if status not in STATUSES or value is None:
             draft.found.skipped["status" if status not in STATUSES else "not-a-number"] += 1
             return
@@ -91,7 +125,11 @@ def _take(obx: Segment, sequence: int, order_time: str, draft: Draft, observed: 
         number = ack.TABLE_VALUE if error.reason == "unknown-unit" else ack.DATA_TYPE
         draft.refuse(error, ("OBX", sequence, _BLAMED.get(error.reason, 5)), number)
         return
-    observed[STATUSES[status]].append((at_ms, observation))
+    observed.numbers[STATUSES[status]].append((at_ms, observation))
+
+
+def _retraction(code: str, at_ms: int) -> dict[str, object]:
+    return {"kind": "observation-retracted", "code": code, "time": from_ms(at_ms)}
 
 
 def _loinc(obx: Segment) -> str | None:
@@ -101,6 +139,14 @@ def _loinc(obx: Segment) -> str | None:
         if system in ("LN", "LOINC") and code:
             return code
     return None
+
+
+def _is_words(obx: Segment) -> bool:
+    """Whether OBX-5 tells by words or a code that there is no number."""
+    kind, text = obx.component(2), " ".join(part for parts in obx.repetitions(5) for part in parts).strip()
+    if kind in CODED_TYPES:
+        return bool(text)
+    return kind in WORD_TYPES and bool(text) and not _BEGINS_WITH_A_NUMBER.match(text)
 
 
 def _value(obx: Segment) -> float | None:

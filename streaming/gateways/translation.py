@@ -5,20 +5,26 @@
     ADT^A40           merges.py      merged patients to `corrections`
 
 An id is the control id, a hash of the message's bytes and a number: the same message sent again gives the same events.
+Times without an offset of their own are in that of MSH-7, the message's default (HL7 v2.8.2 section 2.14.9.7), else in
+the configured zone.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 
 from streaming.errors import InvalidMessage
 from streaming.gateways import acknowledgments as ack
 from streaming.gateways.drafts import Rules, Translation, event
 from streaming.gateways.er7 import Message, Segment
 from streaming.gateways.patients import Identifier, choose, patient_key
-from streaming.gateways.times import instant
+from streaming.gateways.times import instant, offset_of
 from streaming.records import OutRecord
 
 SOURCE = "wardwatch/hl7"
+MOST_IDENTIFIERS = 100
+"""Of one patient: PID-3 or MRG-1."""
 
 
 class Rejected(Exception):
@@ -38,6 +44,7 @@ class Draft:
     received_ms: int
     recorded_ms: int
     id_stem: str
+    zone: tzinfo | None
     found: Translation
     encounter: str | None = None
 
@@ -75,13 +82,15 @@ class Draft:
         self.found.problems.append(ack.Problem(number, str(error), place))
 
     def time(self, stamp: str, what: str) -> int:
-        return instant(stamp, self.rules.zone, what)
+        return instant(stamp, self.zone, what)
 
     def identify(self, segment: Segment, field: int = 3) -> None:
         """The patient that the segments after this PID (or this MRG, field 1) speak of."""
+        if segment.raw(field).count(segment.delimiters.repetition) >= MOST_IDENTIFIERS:
+            raise InvalidMessage("bad-hl7", f"more than {MOST_IDENTIFIERS} identifiers of one patient")
         identifiers = [
-            Identifier(parts[0], _authority(segment, field, number), parts[4].strip() if len(parts) > 4 else "")
-            for number, parts in enumerate(segment.repetitions(field))
+            Identifier(parts[0], _authority(assigner), parts[4].strip() if len(parts) > 4 else "")
+            for parts, assigner in zip(segment.repetitions(field), segment.subcomponents(field, 4), strict=True)
         ]
         self.found.patient = patient_key(choose(identifiers, self.rules.own_issuer), self.rules.own_issuer)
         self.encounter = None
@@ -122,18 +131,19 @@ def translate(message: Message, data: bytes, rules: Rules, received_ms: int) -> 
     if not control:
         raise InvalidMessage("bad-hl7", "MSH-10, the message control id, is empty")
     digest = hashlib.blake2b(data, digest_size=12).hexdigest()
+    zone = offset_of(header.component(7), "MSH-7") or rules.zone
     try:
-        recorded_ms = instant(header.component(7), rules.zone, "MSH-7")
+        recorded_ms = instant(header.component(7), zone, "MSH-7")
     except InvalidMessage:
         recorded_ms = received_ms  # the moment it came here is a true bound, and the best there is
-    draft = Draft(rules, received_ms, recorded_ms, f"{_printable(control)}/{digest}", Translation())
+    draft = Draft(rules, received_ms, recorded_ms, f"{_printable(control)}/{digest}", zone, Translation())
     translators[kind, trigger](message, draft)
     return draft.found
 
 
-def _authority(segment: Segment, field: int, repetition: int) -> str:
-    """CX.4, the assigning authority: its namespace, else its universal id."""
-    namespace, universal = (*segment.subcomponents(field, 4, repetition), "", "")[:2]
+def _authority(assigner: Sequence[str]) -> str:
+    """Of CX.4, the assigning authority: its namespace, else its universal id."""
+    namespace, universal = (*assigner, "", "")[:2]
     return namespace.strip() or universal.strip()
 
 

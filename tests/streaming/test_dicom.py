@@ -74,6 +74,102 @@ def test_inverted_pictures_come_out_alike():
     np.testing.assert_allclose(plain, other, atol=2e-3)
 
 
+RAMP = np.tile(np.linspace(0, 1, 224), (224, 1))
+SOFT_TISSUE = (RAMP * 400 - 160 + 1024).astype("<u2")  # stored; with an intercept of -1024 the whole default window
+
+
+def _picture(pixels, **tags):
+    dataset = pydicom.dcmread(io.BytesIO(radiograph(1, False)))
+    bits = pixels.itemsize * 8
+    dataset.Rows, dataset.Columns = 224, 224
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    dataset.PixelData = pixels.tobytes()
+    return dataset
+
+
+def _decoded(dataset):
+    sink = io.BytesIO()
+    dataset.save_as(sink)
+    return decode(sink.getvalue())[1]
+
+
+def _group(intercept=None, window=None):
+    """An item of functional groups."""
+    group = pydicom.Dataset()
+    if intercept is not None:
+        group.PixelValueTransformationSequence = [pydicom.Dataset()]
+        group.PixelValueTransformationSequence[0].RescaleIntercept = intercept
+        group.PixelValueTransformationSequence[0].RescaleSlope = 1
+    if window is not None:
+        group.FrameVOILUTSequence = [pydicom.Dataset()]
+        group.FrameVOILUTSequence[0].WindowCenter, group.FrameVOILUTSequence[0].WindowWidth = window
+    return group
+
+
+@pytest.mark.parametrize(
+    ("shared", "of_frames"),
+    [
+        (_group(-1024, (40, 400)), None),
+        (_group(-1024), [_group(window=window) for window in ((0, 1), (40, 400), (0, 1))]),
+        (_group(0, (0, 1)), [_group(intercept, (40, 400)) for intercept in (0, -1024, 0)]),
+        (_group(-1024), [pydicom.Dataset()]),  # fewer than frames
+    ],
+)
+def test_an_enhanced_ct_is_rescaled_and_windowed_as_its_middle_frame_says(shared, of_frames):
+    plain = _decoded(_picture(SOFT_TISSUE, Modality="CT", RescaleSlope=1, RescaleIntercept=-1024))
+    enhanced = _picture(np.stack([SOFT_TISSUE] * 3), Modality="CT", NumberOfFrames=3)
+    enhanced.SharedFunctionalGroupsSequence = [shared]
+    if of_frames:
+        enhanced.PerFrameFunctionalGroupsSequence = of_frames
+    assert plain.min() < 0.01 and plain.max() > 0.99
+    np.testing.assert_array_equal(_decoded(enhanced), plain)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_ct_that_is_not_in_hounsfield_units_is_scaled_by_its_own_values(samples):
+    grey = (RAMP * 255).astype(np.uint8)
+    for window in ({}, {"WindowCenter": 40, "WindowWidth": 400}):
+        capture = _picture(np.stack([grey] * samples, -1), Modality="CT", SamplesPerPixel=samples, **window)
+        if samples == 3:
+            capture.PhotometricInterpretation, capture.PlanarConfiguration = "RGB", 0
+        np.testing.assert_allclose(_decoded(capture), RAMP, atol=0.01)
+
+
+def _palette(dataset, table, first=0, bits=16):
+    dataset.PhotometricInterpretation = "PALETTE COLOR"
+    for colour in ("Red", "Green", "Blue"):
+        descriptor = pydicom.datadict.tag_for_keyword(f"{colour}PaletteColorLookupTableDescriptor")
+        dataset.add_new(descriptor, "US", [len(table), first, bits])
+        setattr(dataset, f"{colour}PaletteColorLookupTableData", table.tobytes())
+    return dataset
+
+
+def test_a_palette_is_looked_up():
+    falling = 255 - np.arange(256)
+    indices = (RAMP * 255).astype(np.uint8)
+    for table, bits in (((falling * 257).astype("<u2"), 16), (falling.astype(np.uint8), 8)):
+        np.testing.assert_allclose(_decoded(_palette(_picture(indices), table, bits=bits)), 1 - RAMP, atol=0.01)
+    wide = _palette(_picture(indices.astype("<u2") + 300), falling.astype(np.uint8), first=300, bits=8)
+    np.testing.assert_allclose(_decoded(wide), 1 - RAMP, atol=0.01)
+    beyond = _palette(_picture(indices.astype("<u2") * 2), falling.astype(np.uint8), bits=8)
+    assert (_decoded(beyond)[:, 120:] == 0).all()  # an index over the table is its last entry
+
+
+def test_a_palette_that_cannot_be_looked_up_is_refused():
+    indices = (RAMP * 255).astype(np.uint8)
+    with pytest.raises(InvalidMessage) as none:
+        _decoded(_picture(indices, PhotometricInterpretation="PALETTE COLOR"))
+    swapped = _palette(_picture(indices), np.arange(256, dtype=">u2"))
+    sink = io.BytesIO()
+    swapped.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+    pydicom.dcmwrite(sink, swapped, implicit_vr=False, little_endian=False)
+    with pytest.raises(InvalidMessage) as big_endian:
+        decode(sink.getvalue())
+    assert none.value.reason == big_endian.value.reason == "unsupported-image"
+
+
 def test_truncated_and_lying_files_are_refused():
     whole = radiograph(1, False)
     for cut in (0, 100, 131, 200, 600, len(whole) - 1000):

@@ -1,5 +1,6 @@
 """The DICOM door: an instance's bytes to a record; and real associations of pynetdicom's sender."""
 
+import contextlib
 import hashlib
 import io
 import socket
@@ -24,7 +25,7 @@ from streaming.clock import from_ms
 from streaming.dicom import decode
 from streaming.envelope import Limits
 from streaming.errors import InvalidMessage
-from streaming.gateways import dicom
+from streaming.gateways import dicom, elements
 from streaming.gateways.dicom import Bounds, DicomGateway
 from streaming.gateways.drafts import Rules
 from streaming.gateways.instances import Stored, event_time, scan_record
@@ -107,6 +108,64 @@ def test_an_instance_without_patient_or_time_is_refused(tmp_path, tags, reason):
     with pytest.raises(InvalidMessage) as caught:
         scan_record(one, RULES, FileBlobStore(tmp_path), NOW)
     assert caught.value.reason == reason
+
+
+def key_of(tmp_path, one):
+    return scan_record(one, RULES, FileBlobStore(tmp_path), NOW).key
+
+
+def qualifiers(**tags):
+    item = pydicom.Dataset()
+    for name, value in tags.items():
+        setattr(item, name, value)
+    return {"IssuerOfPatientIDQualifiersSequence": [item]}
+
+
+def test_a_universal_id_names_the_authority_where_no_issuer_does(tmp_path):
+    universal = qualifiers(UniversalEntityID="1.2.3", UniversalEntityIDType="ISO", IdentifierTypeCode="MR")
+    assert key_of(tmp_path, stored(instance(**universal))) == b"123@1.2.3"
+    assert key_of(tmp_path, stored(instance(IssuerOfPatientID="OTHER", **universal))) == b"123@OTHER"
+    assert key_of(tmp_path, stored(instance(IssuerOfPatientIDQualifiersSequence=[]))) == b"123"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"PatientID": "A?B", "SpecificCharacterSet": "ISO_IR 192"}, "bad-dicom"),
+        ({"IssuerOfPatientID": "A?B", "SpecificCharacterSet": "ISO_IR 192"}, "bad-dicom"),
+        (qualifiers(UniversalEntityID="A?B") | {"SpecificCharacterSet": "ISO_IR 192"}, "bad-dicom"),
+        (qualifiers(IdentifierTypeCode="VN"), "missing-patient"),
+        ({"PatientID": "1" * 5000}, "decode-limit"),
+    ],
+)
+def test_an_identifier_that_may_be_anothers_is_refused(tmp_path, tags, reason):
+    one = stored(instance(**tags))
+    with pytest.raises(InvalidMessage) as caught:
+        key_of(tmp_path, Stored(one.part10.replace(b"A?B", b"A\xd6B"), one.dataset, one.instance_uid))
+    assert caught.value.reason == reason
+
+
+def test_no_value_of_a_header_reaches_a_log_or_a_warning(tmp_path, door, recwarn, caplog):
+    _, start = door
+    start()
+    one = stored(instance(SpecificCharacterSet="ISO_IR 192", AdmissionID="DOE^JANE" * 10))
+    part10 = one.part10.replace(b"ISO_IR 192", b"DOE^JANE  ").replace(b"123 ", b"\xd6\xc4\xd6 ")
+    key_of(tmp_path, Stored(part10, one.dataset, one.instance_uid))
+    assert not recwarn.list and "DOE" not in caplog.text
+
+
+def test_a_bomb_in_the_header_is_refused_and_the_association_goes_on(door, monkeypatch):
+    broker, start = door
+    _, port = start()
+    monkeypatch.setattr(elements, "MOST_STEPS", 500)
+    bomb = instance(ReferencedSeriesSequence=[pydicom.Dataset() for _ in range(600)])
+    bomb["ReferencedSeriesSequence"].is_undefined_length = True
+    link = associate(port)
+    assert link.send_c_store(bomb).Status == 0xC000
+    assert link.send_c_store(instance()).Status == 0x0000
+    link.release()
+    assert [reason for *_, reason in broker.refused] == ["decode-limit"]
 
 
 def test_another_instance_than_the_request_names_and_broken_bytes_are_refused(tmp_path):
@@ -254,6 +313,66 @@ def test_a_peer_that_falls_silent_in_a_pdu_is_hung_up_on(door):
         link.sendall(struct.pack(">BBL", 1, 0, 1000) + b"x")
         while link.recv(1024):
             pass
+
+
+@contextlib.contextmanager
+def dripping(link, every_s=0.1):
+    """The sender goes on byte by byte; gives what is set when it is hung up on."""
+    hung_up, done = threading.Event(), threading.Event()
+
+    def drip():
+        while not done.wait(every_s):
+            try:
+                link.sendall(b"x")
+            except OSError:
+                hung_up.set()
+                return
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield hung_up
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("established", [False, True])
+def test_a_peer_that_drips_a_pdu_is_hung_up_on(door, established):
+    _, start = door
+    _, port = start(network_timeout_s=1.0)
+    with contextlib.ExitStack() as closing:
+        if established:
+            association = associate(port)
+            closing.callback(association.abort)
+            link = association.dul.socket.socket
+        else:
+            link = closing.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+        link.sendall(struct.pack(">BBL", 4 if established else 1, 0, 100_000))
+        with dripping(link) as hung_up:
+            assert hung_up.wait(10)
+
+
+def test_stopping_takes_no_longer_than_it_may_while_senders_drip(door):
+    _, start = door
+    gateway, port = start(stop_timeout_s=4.0)
+    with contextlib.ExitStack() as closing:
+        links = [closing.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)) for _ in range(3)]
+        for link in links[:2]:  # the third never says anything
+            link.sendall(struct.pack(">BBL", 1, 0, 1_000_000))
+        association = associate(port)
+        closing.callback(association.abort)
+        association.dul.socket.socket.sendall(struct.pack(">BBL", 4, 0, 100_000))
+        for link in (*links[:2], association.dul.socket.socket):
+            closing.enter_context(dripping(link))
+        idle = associate(port)
+        stopping = threading.Thread(target=gateway.stop, daemon=True)
+        stopping.start()
+        stopping.join(6)
+        assert not stopping.is_alive()
+        assert not any(one.dul.is_alive() for one in gateway._ae.active_associations)
+        idle.join(20)
+        assert idle.is_aborted
 
 
 def test_stopping_answers_what_is_in_work(door):

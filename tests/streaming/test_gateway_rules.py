@@ -1,3 +1,4 @@
+from datetime import timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -5,8 +6,8 @@ import pytest
 from models.signals import SIGNALS, by_name
 from streaming.clock import from_ms
 from streaming.errors import ConfigError, InvalidMessage
-from streaming.gateways.patients import Identifier, choose, patient_key
-from streaming.gateways.times import instant, zone_of
+from streaming.gateways.patients import STAY_TYPES, Identifier, choose, patient_key
+from streaming.gateways.times import instant, offset_of, zone_of
 from streaming.gateways.units import SPELLINGS, to_ucum
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -43,7 +44,23 @@ def test_of_several_identifiers_the_sites_own_then_the_record_number_counts():
     assert choose([social, foreign, record], "H") == record
     assert choose([social], "H") == social
     assert _reason(lambda: choose([foreign, record], "")) == "missing-patient"
-    assert _reason(lambda: choose([social, Identifier("V", "H", "VN")], "")) == "missing-patient"
+    assert _reason(lambda: choose([social, Identifier("L", "DMV", "DL")], "")) == "missing-patient"
+
+
+@pytest.mark.parametrize("type", STAY_TYPES)
+def test_account_and_visit_numbers_are_never_the_patient(type):
+    stay, record = Identifier("9001", "H", type), Identifier("123", "X", "MR")
+    assert choose([stay, record], "H") == record
+    assert choose([stay, Identifier("5", "X")], "") == Identifier("5", "X")
+    assert _reason(lambda: choose([stay], "H")) == "missing-patient"
+
+
+@pytest.mark.parametrize(
+    ("stamp", "hours"), [("20260102153000.5+0530", 5.5), ("2026-0400", -4), ("20260102153000", None), ("", None)]
+)
+def test_the_offset_of_a_stamp_is_read_however_exact_its_time(stamp, hours):
+    assert offset_of(stamp, "x") == (None if hours is None else timezone(timedelta(hours=hours)))
+    assert _reason(lambda: offset_of("20260102153000+9900", "x")) == "bad-time"
 
 
 @pytest.mark.parametrize(

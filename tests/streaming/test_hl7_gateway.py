@@ -112,6 +112,9 @@ def test_while_kafka_is_away_the_sender_keeps_the_message(tmp_path):
         (oru("7").replace(b"ORU^R01", b"ADT^A01"), ("AR", "7", ["201"]), []),
         (oru("7").replace(b"|P|", b"|T|"), ("AR", "7", ["202"]), []),
         (oru("7") + b"OBX|2|NM|8867-4^HR^LN||80|furlong|||||F\r", ("AA", "7", ["103"]), ["unknown-unit"]),
+        (oru("7") + b"OBX|2|SN|8867-4^HR^LN||>^80|/min|||||C\r", ("AA", "7", ["102"]), ["bad-hl7"]),
+        (oru("7", value="", status="C"), ("AE", "7", ["102"]), ["bad-hl7"]),
+        (oru("7") + oru("9"), ("AR", "7", ["102"]), ["bad-hl7"]),
         (oru("7").replace(b"8867-4", b"1-1"), ("AA", "7", []), []),
     ],
 )
