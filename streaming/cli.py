@@ -70,13 +70,3 @@ def main() -> None:
     except WardwatchError as error:
         click.echo(f"wardwatch: {error}", err=True)
         sys.exit(1)
-    except ValueError as error:
-        if type(error).__name__ != "ValidationError":
-            raise
-        click.echo(f"wardwatch: a WARDWATCH_ setting is wrong: {_settings_line(error)}", err=True)
-        sys.exit(2)
-
-
-def _settings_line(error: ValueError) -> str:
-    first = error.errors()[0]  # type: ignore[attr-defined]  # pydantic's
-    return f"{'.'.join(str(part) for part in first['loc']).upper()}: {first['msg']}"

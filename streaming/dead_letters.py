@@ -9,7 +9,7 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from streaming.blobs import BlobStore
-from streaming.errors import Unavailable
+from streaming.errors import InvalidMessage, Unavailable
 from streaming.topics import BOOTSTRAP_TIMEOUT_MS
 
 RETRIED = "dead-letters-retried"
@@ -40,7 +40,12 @@ class DeadLetter:
         return self.source_offset < 0
 
     def original(self, blobs: BlobStore) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
-        """Key, value and headers as they first came."""
+        """Key, value and headers as they first came.
+
+        Raises:
+            InvalidMessage: the blob store does not have its bytes any more.
+            Unavailable: the blob store is away.
+        """
         value = blobs.get(self.dataref, self.sha256, LARGEST_BYTES) if self.dataref else self.value
         return self.key, value, [(name, raw) for name, raw in self.headers if not name.startswith("ww_")]
 
@@ -60,17 +65,18 @@ def read(bootstrap: str, prefix: str, idle_s: float = 2.0) -> Iterator[DeadLette
             yield _letter(record)
 
 
-def retry(bootstrap: str, prefix: str, blobs: BlobStore, reason: str | None) -> tuple[int, int]:
-    """Sends dead letters that were not retried yet in again, in order; gives (sent, left: of another reason, or a gateway's).
+def retry(bootstrap: str, prefix: str, blobs: BlobStore, reason: str | None) -> tuple[int, int, int]:
+    """Sends dead letters that were not retried yet in again, in order; gives (sent, left: of another reason, or a gateway's,
+    lost: the blob store does not have their bytes any more).
 
-    What was retried is remembered as committed offsets of a consumer group of that reason (or of all), so that the
-    next call with the same reason sends none of them twice.
+    What was retried is remembered as committed offsets of a consumer group of that reason (or of all), letter by letter,
+    so that the next call with the same reason sends none of them twice, however this one ended.
 
     Raises:
-        Unavailable: Kafka does not answer; nothing unsent is remembered as sent.
+        Unavailable: Kafka or the blob store does not answer; nothing unsent is remembered as sent.
     """
     topic = f"{prefix}dead-letters"
-    sent = left = 0
+    sent = left = lost = 0
     try:
         producer = KafkaProducer(
             bootstrap_servers=bootstrap.split(","),
@@ -94,22 +100,24 @@ def retry(bootstrap: str, prefix: str, blobs: BlobStore, reason: str | None) -> 
                         if record.offset >= ends[tp]:
                             continue
                         letter = _letter(record)
-                        if letter.from_gateway:
+                        if letter.from_gateway or reason not in (None, letter.reason):
                             left += 1
-                        elif reason is None or letter.reason == reason:
+                            continue
+                        try:
                             key, value, headers = letter.original(blobs)
-                            producer.send(f"{prefix}{letter.topic}", value=value, key=key, headers=headers).get(
-                                timeout=30
-                            )
-                            sent += 1
-                        else:
-                            left += 1
+                        except InvalidMessage:
+                            lost += 1
+                            continue
+                        confirmed = producer.send(f"{prefix}{letter.topic}", value=value, key=key, headers=headers)
+                        confirmed.get(timeout=30)
+                        consumer.commit({tp: OffsetAndMetadata(record.offset + 1, "", -1)})
+                        sent += 1
             consumer.commit({tp: OffsetAndMetadata(ends[tp], "", -1) for tp in tps})
     except KafkaError as error:
         raise Unavailable(f"Kafka at {bootstrap} failed ({type(error).__name__})") from error
     finally:
         producer.close()
-    return sent, left
+    return sent, left, lost
 
 
 def _letter(record) -> DeadLetter:  # type: ignore[no-untyped-def]  # kafka-python's record

@@ -1,10 +1,12 @@
 """Health and metrics over HTTP, on the loopback address only."""
 
 import asyncio
+import os
 from collections.abc import Callable
 
 from aiohttp import web
 
+from streaming.errors import ConfigError
 from streaming.metrics import Metrics
 from streaming.watched_loop import WatchedLoop
 
@@ -27,11 +29,15 @@ class Health:
         """Listens; port 0 takes any free one. Gives the port.
 
         Raises:
-            OSError: the port is taken.
+            ConfigError: the port cannot be had.
         """
         await self._runner.setup()
-        site = web.TCPSite(self._runner, HOST, port)
-        await site.start()
+        try:
+            await web.TCPSite(self._runner, HOST, port).start()
+        except OSError as error:
+            await self.stop()
+            why = os.strerror(error.errno or 0)
+            raise ConfigError(f"health port {port} cannot be had ({why}): choose another") from error
         return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:

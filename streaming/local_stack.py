@@ -64,7 +64,7 @@ def start(data_dir: Path, brokers: int = 1, kafka_port: int = KAFKA_PORT, redis_
     one is cleaned up.
 
     Raises:
-        ConfigError: the artifacts cannot be had.
+        ConfigError: the artifacts cannot be had, or the data folder cannot be written.
         Unavailable: a server did not answer in time; its log file is named.
     """
     data_dir = data_dir.absolute()
@@ -73,17 +73,20 @@ def start(data_dir: Path, brokers: int = 1, kafka_port: int = KAFKA_PORT, redis_
         if all(_alive(process) for process in held.processes):
             return held
         stop(data_dir)
-    data_dir.mkdir(parents=True, exist_ok=True)
     processes: list[Process] = []
     try:
+        data_dir.mkdir(parents=True, exist_ok=True)
         redis_url = _start_valkey(data_dir, redis_port, processes)
         bootstrap = _start_kafka(data_dir, brokers, kafka_port, processes)
-    except BaseException:
+        stack = Stack(bootstrap, redis_url, str(data_dir), tuple(processes))
+        _record(data_dir).write_text(json.dumps(asdict(stack)), encoding="utf-8")
+    except BaseException as error:
         for process in processes:
             _end(process)
+        if isinstance(error, OSError):
+            why = f"{error.strerror}: {error.filename or data_dir}"
+            raise ConfigError(f"the stack cannot be started ({why}): give a --data-dir that can be written") from error
         raise
-    stack = Stack(bootstrap, redis_url, str(data_dir), tuple(processes))
-    _record(data_dir).write_text(json.dumps(asdict(stack)), encoding="utf-8")
     return stack
 
 

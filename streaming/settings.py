@@ -1,14 +1,40 @@
 """Settings, from the environment only (`WARDWATCH_*`). Owns names, defaults and bounds; no other file reads them."""
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streaming.clock import ClockMode
+from streaming.errors import ConfigError
 
 ScoreMode = Literal["each", "coalesce", "auto"]
+
+_SERVER = re.compile(r"(\[[\da-fA-F:.]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?")
+
+
+def _servers(text: str) -> str:
+    """Here, since each Kafka client raises errors of its own for what is none."""
+    for server in text.split(","):
+        found = _SERVER.fullmatch(server.strip())
+        if found is None or not 0 < int(found["port"] or 9092) < 65_536:
+            raise PydanticCustomError("servers", "Input should be host:port, several comma separated")
+    return text
+
+
+def _redis_url(text: str) -> str:
+    """Its text may hold a password: no error quotes it."""
+    try:
+        sound = text.startswith(("redis://", "rediss://", "unix://")) and urlsplit(text).port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise PydanticCustomError("redis_url", "Input should be a redis://, rediss:// or unix:// URL")
+    return text
 
 
 class Settings(BaseSettings):
@@ -16,8 +42,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WARDWATCH_", frozen=True, extra="ignore")
 
-    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, comma separated")
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis 7 or Valkey URL")
+    kafka_bootstrap: Annotated[str, AfterValidator(_servers)] = Field(
+        "127.0.0.1:9092", description="Kafka bootstrap servers, comma separated"
+    )
+    redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(
+        "redis://127.0.0.1:6379/0", description="Redis 7 or Valkey URL"
+    )
     topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]*$", description="put before every topic, group and key")
     partitions: int = Field(8, ge=1, le=4096, description="partitions of every patient-keyed topic")
     replication: int = Field(1, ge=1, le=7, description="replication factor of created topics")
@@ -40,11 +70,26 @@ class Settings(BaseSettings):
     session_timeout_s: float = Field(6.0, gt=0, description="Kafka session timeout")
     max_batch: int = Field(64, ge=1, description="scored updates per micro-batch at most")
     silence_minutes: float = Field(0.0, ge=0, description="technical alarm after this much silence; 0 = off")
-    health_port: int = Field(0, ge=0, le=65535, description="loopback health and metrics; 0 = any free port")
+    health_port: int = Field(
+        0, ge=0, le=65534, description="loopback health and metrics, role all: imaging's is the next; 0 = any free port"
+    )
     timezone: str = Field("", description="gateways: IANA zone of times without offset; empty = such times are refused")
     patient_issuer: str = Field("", description="gateways: the authority whose patient identifiers are the site's own")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
+
+    def __init__(self, **values: Any) -> None:
+        """Reads the environment.
+
+        Raises:
+            ConfigError: a setting is wrong; the text does not quote it.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            name = ".".join(str(part) for part in first["loc"]).upper()
+            raise ConfigError(f"a WARDWATCH_ setting is wrong: {name}: {first['msg']}") from None
 
     @property
     def engines(self) -> Path:

@@ -3,6 +3,7 @@
 Repeats are byte-identical and dropped by id. Owns no commits: where to begin is the caller's choice.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -10,18 +11,27 @@ from typing import Any, Literal
 import orjson
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
+from pydantic import ValidationError
 
 from streaming.alerting import alert_id
 from streaming.errors import Unavailable
 from streaming.messages import Alert
 from streaming.topics import BOOTSTRAP_TIMEOUT_MS
 
+log = logging.getLogger(__name__)
+
 REMEMBERED = 100_000
 Start = Literal["beginning", "latest"]
 
 
 class AlertSubscriber:
-    """Iterates over new alerts, each id once, for as long as the process lives or until `idle_s` brings none."""
+    """Iterates over new alerts, each id once, for as long as the process lives or until `idle_s` brings none.
+
+    `unreadable` counts the records that are no alert. They are passed over, each with a line in the log that says where
+    it lies.
+    """
+
+    unreadable = 0
 
     def __init__(self, bootstrap: str, prefix: str = "", start: Start = "latest", idle_s: float | None = None) -> None:
         topic = f"{prefix}alerts"
@@ -50,7 +60,13 @@ class AlertSubscriber:
 
     def __iter__(self) -> Iterator[Alert]:
         for record in self._consumer:
-            alert = Alert.model_validate_json(record.value)
+            try:
+                # A newer worker may say more than is known here; what it says of that is left out.
+                alert = Alert.model_validate_json(record.value, extra="ignore")
+            except ValidationError:  # its text would quote the record
+                self.unreadable += 1
+                log.warning("no readable alert at %d/%d, passed over", record.partition, record.offset)
+                continue
             if alert.id in self._seen:
                 continue
             self._seen[alert.id] = None

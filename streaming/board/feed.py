@@ -12,7 +12,7 @@ from streaming.errors import Unavailable
 from streaming.kafka_reading import partitions_of
 
 ASK_EVERY_S = 5.0
-EXPIRE_EVERY_S = 60.0
+EXPIRE_EVERY_MS = 60_000
 
 
 class Feed:
@@ -77,7 +77,7 @@ class Feed:
         return next((task.exception() or RuntimeError("the feed ended") for task in done), None)
 
     async def _read(self, ends: dict[TopicPartition, int]) -> None:
-        expired = wall_ms()
+        expire_at_ms = wall_ms() + EXPIRE_EVERY_MS
         while True:
             batches = await self._consumer.getmany(timeout_ms=500, max_records=2_000)
             now = wall_ms()
@@ -88,11 +88,10 @@ class Feed:
                 else:
                     for record in records:
                         self._ward.take_risk(record.key, record.value, record.timestamp)
-            if not self._caught_up and not batches:
-                positions = [await self._consumer.position(tp) >= end for tp, end in ends.items()]
-                self._caught_up = all(positions)
-            if now - expired > EXPIRE_EVERY_S * 1000:
-                expired = now
+            if not self._caught_up and all([await self._consumer.position(tp) >= end for tp, end in ends.items()]):
+                self._caught_up, expire_at_ms = True, now  # many of whom alerts of the past tell have long left
+            if now >= expire_at_ms:
+                expire_at_ms = now + EXPIRE_EVERY_MS
                 self._ward.expire(now - self._keep_ms)
 
     async def _watch(self, tp: TopicPartition) -> None:

@@ -5,8 +5,11 @@ that. Every change has a version, so that each viewer asks for what changed sinc
 that the page shows; leaves Kafka to `feed.py` and HTTP to `server.py`.
 """
 
-from collections import OrderedDict, deque
+from bisect import insort
+from collections import OrderedDict
 from dataclasses import dataclass, field
+from heapq import nsmallest
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -27,31 +30,47 @@ class _Patient:
     heard_ms: int = 0
     version: int = 0
 
+    @property
+    def levels(self) -> dict[str, str]:
+        """Of the standing alerts, by condition."""
+        return {condition: level for condition, (_, _, level) in self.standing.items() if level != "none"}
+
+    @property
+    def level(self) -> str:
+        """The highest of a clinical alert: silence is shown beside it."""
+        clinical = (level for condition, level in self.levels.items() if condition != SILENCE)
+        return max(clinical, key=RANK.__getitem__, default="none")
+
+    @property
+    def urgency(self) -> tuple[int, bool, int]:
+        """Whoever has the least leaves a full board first."""
+        return RANK[self.level], SILENCE in self.levels, self.heard_ms
+
 
 class Ward:
-    """Takes records in the order of their partition; gives rows. `now_ms` is always wall time, passed in."""
+    """Takes records in the order of their partition, partitions in any; gives rows. `at_ms` is when the broker took one."""
 
     def __init__(self) -> None:
         self.version = 0
         self.unreadable = 0
         self._patients: OrderedDict[str, _Patient] = OrderedDict()  # the least lately changed first
         self._gone: OrderedDict[str, int] = OrderedDict()
-        self._alerts: deque[tuple[int, dict[str, Any]]] = deque(maxlen=NEWEST_ALERTS)
+        self._alerts: list[tuple[int, int, dict[str, Any]]] = []  # (at_ms, version, shown), the newest last
         self._seen: OrderedDict[str, None] = OrderedDict()
 
-    def take_risk(self, key: bytes | None, value: bytes | None, now_ms: int) -> None:
+    def take_risk(self, key: bytes | None, value: bytes | None, at_ms: int) -> None:
         """A record of `risk`: only the patient's newest counts."""
         patient = _name(key)
         if patient is None or value is None:
             self.unreadable += 1
             return
-        self._touch(patient, now_ms).risk = value
+        self._touch(patient, at_ms).risk = value
 
-    def take_alert(self, value: bytes | None, now_ms: int) -> None:
+    def take_alert(self, value: bytes | None, at_ms: int) -> None:
         """A record of `alerts`; a repeat changes nothing."""
         try:
             alert = orjson.loads(value or b"")
-            shown = {name: alert[name] for name in _SHOWN_OF_ALERT}
+            shown = {name: alert[name] for name in _SHOWN_OF_ALERT} | {"at": at_ms}
             patient, condition, level = str(alert["patient"]), str(alert["condition"]), str(alert["level"])
             episode, revision = tuple(alert["episode"].values()), int(alert["revision"])
             shown["decision"] = str(alert["times"]["decision"])
@@ -65,23 +84,23 @@ class Ward:
         self._seen[alert_id] = None
         if len(self._seen) > REMEMBERED_IDS:
             self._seen.popitem(last=False)
-        found = self._touch(patient, now_ms)
+        found = self._touch(patient, at_ms)
         held = found.standing.get(condition)
         if held is None or held[0] != episode or held[1] < revision:
             found.standing[condition] = (episode, revision, level)
-        self._alerts.append((self.version, shown))
+        insort(self._alerts, (at_ms, self.version, shown), key=itemgetter(0))
+        del self._alerts[:-NEWEST_ALERTS]
 
     def expire(self, before_ms: int) -> None:
-        """Forgets patients of whom nothing came since then, unless an alert of theirs stands; and any over the limit."""
+        """Forgets patients of whom nothing came since then, unless a clinical alert of theirs stands: their silence alone
+        keeps nobody, everyone who leaves the ward falls silent. Over the limit, the least urgent go too.
+        """
         for patient, found in list(self._patients.items()):
-            quiet = found.heard_ms < before_ms and all(level == "none" for *_, level in found.standing.values())
-            if not quiet and len(self._patients) <= MAX_PATIENTS:
-                continue
-            del self._patients[patient]
-            self.version += 1
-            self._gone[patient] = self.version
-            if len(self._gone) > MAX_PATIENTS:
-                self._gone.popitem(last=False)
+            if found.heard_ms < before_ms and found.level == "none":
+                self._forget(patient)
+        surplus = len(self._patients) - MAX_PATIENTS
+        for patient in nsmallest(surplus, self._patients, key=lambda name: self._patients[name].urgency):
+            self._forget(patient)
 
     def since(self, version: int) -> dict[str, Any]:
         """What changed after `version`; everything after -1."""
@@ -98,26 +117,31 @@ class Ward:
             if self._gone[patient] <= version:
                 break
             gone.append(patient)
-        alerts = [alert for made, alert in self._alerts if made > version]
+        alerts = [shown for _, made, shown in self._alerts if made > version]
         return {"version": self.version, "rows": rows, "gone": gone, "alerts": alerts}
 
-    def _touch(self, patient: str, now_ms: int) -> _Patient:
+    def _touch(self, patient: str, at_ms: int) -> _Patient:
         self.version += 1
         found = self._patients.get(patient)
         if found is None:
             found = self._patients[patient] = _Patient()
             self._gone.pop(patient, None)
         self._patients.move_to_end(patient)
-        found.version, found.heard_ms = self.version, now_ms
+        found.version, found.heard_ms = self.version, max(found.heard_ms, at_ms)
         return found
 
+    def _forget(self, patient: str) -> None:
+        del self._patients[patient]
+        self.version += 1
+        self._gone[patient] = self.version
+        if len(self._gone) > MAX_PATIENTS:
+            self._gone.popitem(last=False)
+
     def _row(self, patient: str, found: _Patient) -> dict[str, Any] | None:
-        levels = {condition: level for condition, (_, _, level) in found.standing.items() if level != "none"}
+        levels = found.levels
         row: dict[str, Any] = {
             "patient": patient,
-            "level": max(
-                (level for name, level in levels.items() if name != SILENCE), key=RANK.__getitem__, default="none"
-            ),
+            "level": found.level,
             "levels": levels,
             "silent": SILENCE in levels,
             "risk": None,

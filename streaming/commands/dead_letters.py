@@ -2,7 +2,7 @@
 
 import click
 
-from streaming.errors import REASONS
+from streaming.errors import REASONS, WardwatchError
 from streaming.settings import Settings
 
 
@@ -19,12 +19,14 @@ def command(reason: str | None, retry: bool, as_json: bool) -> None:
 
     settings = Settings()
     if retry:
-        sent, left = dead_letters.retry(
+        sent, left, lost = dead_letters.retry(
             settings.kafka_bootstrap, settings.topic_prefix, open_store(settings.blob_url, settings.blobs), reason
         )
         click.echo(
             f"sent in again: {sent}" + (f"; left, of other reasons or refused at a gateway: {left}" if left else "")
         )
+        if lost:
+            raise WardwatchError(f"{lost} not sent in again: the blob store does not have their bytes any more")
         return
     count = 0
     for letter in dead_letters.read(settings.kafka_bootstrap, settings.topic_prefix):

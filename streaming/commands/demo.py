@@ -1,5 +1,6 @@
 """`wardwatch demo`: the whole thing on one machine, from nothing to alerts and a latency report."""
 
+import http.client
 import os
 import subprocess
 import sys
@@ -42,12 +43,13 @@ def command(data_dir: Path | None, patients: int, rate: float) -> None:
             "WARDWATCH_TOPIC_PREFIX": prefix,
             "WARDWATCH_CLOCK": "events",
             "WARDWATCH_DATA_DIR": str(data_dir),
+            "WARDWATCH_HEALTH_PORT": str(health_port := _free_pair()),
         }
         log = data_dir / "worker.log"
         with log.open("wb") as sink:
             worker = subprocess.Popen([*_wardwatch(), "worker"], env=env, stderr=sink)
         started.append(worker)
-        _wait_until_assigned(worker, log)
+        _wait_until_ready(worker, health_port, log)
         board = subprocess.Popen([*_wardwatch(), "board", "--port", "0"], env=env, stdout=subprocess.PIPE)
         started.append(board)
         url = _board_url(board)
@@ -94,15 +96,37 @@ def _cohort(patients: int) -> list[str]:
     return chosen
 
 
-def _wait_until_assigned(worker: subprocess.Popen[bytes], log: Path) -> None:
+def _free_pair() -> int:
+    """A port that is free like the one after it, for the health of both roles."""
+    from streaming.local_stack import free_port
+
+    port = free_port()
+    while port > 65_534 or free_port(port + 1) != port + 1:
+        port = free_port()
+    return port
+
+
+def _wait_until_ready(worker: subprocess.Popen[bytes], health_port: int, log: Path) -> None:
+    """Both roles own partitions, by their own word on this port and the next."""
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
         if worker.poll() is not None:
             raise Fatal(f"the worker ended with status {worker.returncode}; its log is {log}")
-        if log.read_bytes().count(b"assigned") >= 2:
+        if _is_ready(health_port) and _is_ready(health_port + 1):
             return
         time.sleep(0.1)
     raise Fatal(f"the workers were not ready within {READY_S:.0f} s; their log is {log}")
+
+
+def _is_ready(port: int) -> bool:
+    link = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        link.request("GET", "/readyz")
+        return link.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        link.close()
 
 
 def _board_url(board: subprocess.Popen[bytes]) -> str:

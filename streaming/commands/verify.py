@@ -1,6 +1,6 @@
 """`wardwatch verify`: check a run's history from the topics alone."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -22,8 +22,9 @@ def command(out: Path | None) -> None:
 
     settings = Settings()
     predictor = bootstrap.load_predictor(settings)
-    limits = replace(bootstrap.limits(settings), now_ms=None)  # what lay ahead of the clock then need not now
-    verdict = verify.run(settings.kafka_bootstrap, settings.topic_prefix, predictor, limits, bootstrap.partitioner)
+    verdict = verify.run(
+        settings.kafka_bootstrap, settings.topic_prefix, predictor, bootstrap.limits(settings), bootstrap.partitioner
+    )
     for name, count in sorted(verdict.counts.items()):
         click.echo(f"{name:>28}  {count}")
     click.echo(f"{'largest difference':>28}  {verdict.largest_difference:.2g}")

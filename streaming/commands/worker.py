@@ -49,10 +49,17 @@ def _supervise() -> None:
         for child in children.values():
             child.terminate()
 
+    def begin(role: str) -> None:
+        if stopping:
+            return
+        children[role] = _start(role)
+        if stopping:  # told so while it was being started: `stop` did not know of it
+            children[role].terminate()
+
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     for role in ("fusion", "imaging"):
-        children[role] = _start(role)
+        begin(role)
     while not stopping:
         time.sleep(0.1)
         for role, child in children.items():
@@ -65,8 +72,7 @@ def _supervise() -> None:
                 stop()
                 break
             time.sleep(RESTART_PAUSE_S)
-            if not stopping:
-                children[role] = _start(role)
+            begin(role)
     for child in children.values():
         child.wait()
     if len(deaths) > MOST_RESTARTS:
@@ -74,4 +80,10 @@ def _supervise() -> None:
 
 
 def _start(role: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "streaming", "worker", "--role", role], env=os.environ.copy())
+    return subprocess.Popen([sys.executable, "-m", "streaming", "worker", "--role", role], env=_environment(role))
+
+
+def _environment(role: str) -> dict[str, str]:
+    """Two processes cannot listen on one health port: imaging's is the next."""
+    port = Settings().health_port
+    return os.environ | ({"WARDWATCH_HEALTH_PORT": str(port + 1)} if port and role == "imaging" else {})

@@ -14,6 +14,8 @@ import aiohttp
 import orjson
 import pytest
 
+from streaming.board.server import Server
+from streaming.board.ward import Ward
 from streaming.clock import from_ms, wall_ms
 from tests.helpers import HEART_RATE, NOON, observation
 from tests.integration.conftest import eventually
@@ -98,14 +100,14 @@ async def _browser(binary, profile):
 
 
 @pytest.fixture
-def look(url, tmp_path):
-    """Runs a coroutine over a browser that shows the board: it is given functions that call it and evaluate in its page."""
+def looking(tmp_path):
+    """Awaits a coroutine over a browser that shows a board: it is given functions that call it and evaluate in its page."""
     binary = shutil.which("chromium") or shutil.which("google-chrome")
     if binary is None:
         pytest.skip("no Chromium on this machine")
 
-    async def looking(see):
-        async with _browser(binary, tmp_path / "profile") as call:
+    async def looking(url, see):
+        async with asyncio.timeout(60), _browser(binary, tmp_path / "profile") as call:
 
             async def value(expression):
                 return (await call("Runtime.evaluate", expression=expression))["result"].get("value")
@@ -114,7 +116,13 @@ def look(url, tmp_path):
             await _until(value, "document.querySelectorAll('#rows tr').length")
             return await see(call, value)
 
-    return lambda see: asyncio.run(asyncio.wait_for(looking(see), 60))
+    return looking
+
+
+@pytest.fixture
+def look(url, looking):
+    """Runs it over the board of the site."""
+    return lambda see: asyncio.run(looking(url, see))
 
 
 async def _until(value, expression):
@@ -177,3 +185,36 @@ def test_a_browser_shows_how_old_the_scores_are_when_no_worker_scores_any_more(s
 
     _scored(site, "p1", 3 * 24 * 3600)
     look(see)
+
+
+ALERTED = "[...document.querySelectorAll('#alerts strong')].map((one) => one.textContent.trim()).join()"
+
+
+def _alerted(ward, patient, at_ms):
+    body = {
+        "id": patient, "patient": patient, "condition": "mortality", "level": "watch", "revision": 1,
+        "action": "raised", "reason": "why", "probability": 0.2, "low": 0.1, "high": 0.3, "missing": [],
+        "as_of": from_ms(NOON), "episode": {"topic": "vitals", "partition": 0, "offset": 0},
+        "times": {"decision": from_ms(at_ms)},
+    }  # fmt: skip
+    ward.take_alert(orjson.dumps(body), at_ms)
+
+
+def test_a_browser_shows_the_newest_alerts_first_however_they_come(looking):
+    ward = Ward()
+
+    async def see(_, value):
+        for patient, at_ms in (("third", NOON - 2), ("first", NOON), ("last", NOON - 3)):
+            _alerted(ward, patient, at_ms)
+            await _until(value, f"{ALERTED}.includes('{patient}')")
+        return await value(ALERTED)
+
+    async def shown():
+        _alerted(ward, "second", NOON - 1)
+        server = Server(ward, lambda: "catching-up")
+        try:
+            return await looking(await server.start(0), see)
+        finally:
+            await server.stop()
+
+    assert asyncio.run(shown()) == "first,second,third,last"

@@ -42,12 +42,12 @@ def test_a_retry_sends_in_what_is_left_when_letters_before_it_were_deleted(site,
 
     partition = _refuse(site, blobs, b"0", b"1", b"2", b"3")
     _delete(site, "dead-letters", partition, 2)
-    assert retried() == (2, 0)  # from the beginning, which is gone
+    assert retried() == (2, 0, 0)  # from the beginning, which is gone
     _refuse(site, blobs, b"4", b"5", b"6")
     _delete(site, "dead-letters", partition, 6)
-    assert retried() == (1, 0)  # from what was committed, which is gone
+    assert retried() == (1, 0, 0)  # from what was committed, which is gone
     assert [record.value for record in site.read("vitals")] == [b"2", b"3", b"6"]
-    assert retried() == (0, 0)
+    assert retried() == (0, 0, 0)
 
 
 def test_a_subscriber_that_fell_behind_goes_on_with_the_first_alert_that_is_left(site, predictor):

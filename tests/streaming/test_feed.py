@@ -72,5 +72,35 @@ async def _through(monkeypatch):
         await found.stop()
 
 
+class Busy(Consumer):
+    """A ward where every fetch brings something."""
+
+    async def getmany(self, **_):
+        await asyncio.sleep(0)
+        self.at += 1
+        return {RISK: [SimpleNamespace(key=b"p1", value=b"{}", timestamp=0)]}
+
+
+async def _busy(ward):
+    found = feed.Feed("127.0.0.1:1", "", ward, 1.0)
+    found._consumer = Busy()
+    found._tasks = [asyncio.create_task(found._read({RISK: BACKLOG}))]
+    try:
+        await _reaches(found, "live")
+    finally:
+        await found.stop()
+
+
+def test_a_busy_ward_is_live_once_the_backlog_is_read():
+    asyncio.run(_busy(Ward()))
+
+
+def test_patients_of_the_past_are_gone_when_the_board_says_that_it_is_live():
+    ward = Ward()
+    ward.take_risk(b"left long ago", b"{}", 0)
+    asyncio.run(_busy(ward))
+    assert ward.since(0)["gone"][-1] == "left long ago"
+
+
 def test_a_broker_that_was_away_during_the_catching_up_does_not_end_it(monkeypatch):
     asyncio.run(_through(monkeypatch))

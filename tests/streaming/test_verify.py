@@ -6,13 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import orjson
 import pytest
+from click.testing import CliRunner
 
 from models.conformal import Conformal
-from streaming import alerting, messages, reports
+from streaming import alerting, bootstrap, messages, reports
+from streaming.clock import wall_ms
+from streaming.commands.verify import command
 from streaming.envelope import Limits
 from streaming.scoring import Scorer
 from streaming.state import PatientState, apply
-from streaming.verify import verify
+from streaming.verify import Verdict, verify
 from tests.helpers import HOUR, NOON, vitals
 from tests.streaming.test_merge import measured
 from tests.streaming.ward import PARTITIONS, Hospital, partition_of
@@ -51,7 +54,7 @@ def _run(predictor):
         (update.state,) = scorer.embed([state])
         (score,) = scorer.score([update.state], [update.as_of_ms])
         standing, decisions = alerting.decide(policy, standing, reports.for_policy(update, score, predictor.card, "s"))
-        report = reports.Report(update, score, predictor.card, "s", NOON, {})
+        report = reports.Report(update, score, standing, predictor.card, "s", NOON, {})
         topics["risk"].append(_record(report.risk(), offset))
         topics["alerts"] += [_record(report.alert(d), len(topics["alerts"])) for d in decisions]
         topics["vitals"].append(_vitals_record(offset))
@@ -142,3 +145,66 @@ def test_an_event_that_was_left_on_the_wrong_partition_is_found(predictor):
     copy.headers = [(name, b"another" if name == "ce_id" else raw) for name, raw in copy.headers]
     (line,) = hospital.verdict().violations
     assert line == f"vitals {(partition_of(b'A') + 1) % PARTITIONS}/0: not sent on to its patient's partition"
+
+
+def _live(hospital):
+    """Its broker and doors go by this machine's clock."""
+    hospital.broker.now_ms = wall_ms()
+    hospital.pipeline._rules = replace(hospital.pipeline._rules, limits=LIVE)
+    return hospital
+
+
+LIVE = Limits(now_ms=wall_ms, broker_recorded=True)
+DAYS_LATER = replace(LIVE, now_ms=lambda: wall_ms() + 72 * HOUR)
+
+
+def _judged(hospital, limits=DAYS_LATER):
+    return verify(hospital.broker.topics(), hospital.predictor, limits, partition_of)
+
+
+def test_a_live_run_is_judged_by_the_clock_that_the_worker_had(predictor):
+    hospital, now = _live(Hospital(predictor)), wall_ms()
+    hospital.run(measured("A", 80, now, id="recorded ahead", recorded_ms=now + HOUR))
+    hospital.run(measured("A", 80, now, id="recorded long before", recorded_ms=now - HOUR))
+    verdict = _judged(hospital)
+    assert verdict.violations == []
+    assert (verdict.counts["refused:future-time"], verdict.counts["covered"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "line"),
+    [
+        (None, b"other", "dead letter has other bytes"),
+        ("ww_reason", b"bad-schema", "dead-lettered, though valid"),
+        ("ww_offset", b"7", "dead letter of an event that is not there"),
+    ],
+)
+def test_a_live_refusal_for_the_future_is_held_to_all_else(predictor, header, value, line):
+    hospital, now = _live(Hospital(predictor)), wall_ms()
+    hospital.run(measured("A", 80, now, id="recorded ahead", recorded_ms=now + HOUR))
+    (letter,) = hospital.broker.topics()["dead-letters"]
+    if header is None:
+        letter.value = value
+    letter.headers = [(name, value if name == header else raw) for name, raw in letter.headers]
+    assert any(line in found for found in _judged(hospital).violations)
+
+
+@pytest.mark.parametrize(("clock", "by_clock"), [("wall", True), ("events", False)])
+def test_the_command_tells_a_live_run_from_a_replay(predictor, monkeypatch, clock, by_clock):
+    def run(bootstrap, prefix, predictor, limits, partitioner):
+        assert (limits.now_ms is not None, limits.broker_recorded) == (by_clock, by_clock)
+        return Verdict()
+
+    monkeypatch.setenv("WARDWATCH_CLOCK", clock)
+    monkeypatch.setattr(bootstrap, "load_predictor", lambda _: predictor)
+    monkeypatch.setattr("streaming.verify.run", run)
+    assert CliRunner().invoke(command, []).output.endswith("the run's history holds\n")
+
+
+def test_a_replay_has_no_clock_to_blame(predictor):
+    hospital, now = _live(Hospital(predictor)), wall_ms()
+    hospital.run(measured("A", 80, now, id="recorded ahead", recorded_ms=now + HOUR))
+    hospital.run(measured("A", 80, now, id="recorded long before", recorded_ms=now - HOUR))
+    found = _judged(hospital, Limits()).violations
+    assert any("dead-lettered, though valid" in line for line in found)
+    assert any("refused, but not in dead-letters" in line for line in found)

@@ -3,7 +3,8 @@
 import orjson
 import pytest
 
-from streaming.board.ward import Ward
+from streaming.board import ward as board
+from streaming.board.ward import NEWEST_ALERTS, Ward
 
 
 def _risk(patient="p1", probability=0.2):
@@ -74,6 +75,47 @@ def test_a_quiet_patient_leaves_unless_an_alert_stands(ward):
     changes = ward.since(seen)
     assert changes["gone"] == ["p1"]
     assert [row["patient"] for row in ward.since(-1)["rows"]] == ["p2"]
+
+
+def test_an_alert_of_the_past_beside_a_recent_score_makes_nobody_quiet(ward):
+    ward.take_risk(b"p1", _risk(), 1_000)
+    ward.take_alert(_alert(level="watch"), 10)
+    ward.take_alert(_alert(level="none", revision=2), 20)
+    ward.expire(before_ms=500)
+    assert [row["patient"] for row in ward.since(-1)["rows"]] == ["p1"]
+
+
+def test_silence_alone_keeps_nobody_on_the_board(ward):
+    for patient in ("left", "ill"):
+        ward.take_risk(patient.encode(), _risk(patient), 1)
+        ward.take_alert(_alert(patient, condition="data-silence", level="warning"), 2)
+    ward.take_alert(_alert("ill"), 2)
+    ward.expire(before_ms=100)
+    assert [row["patient"] for row in ward.since(-1)["rows"]] == ["ill"]
+
+
+def test_a_full_board_loses_who_has_no_alert_then_who_is_silent_then_the_least_ill(ward, monkeypatch):
+    for at_ms, patient in enumerate(("critical", "watch", "silent", "calm", "heard last")):
+        ward.take_risk(patient.encode(), _risk(patient), at_ms)
+    ward.take_alert(_alert("critical", level="critical"), 0)
+    ward.take_alert(_alert("watch", level="watch"), 0)
+    ward.take_alert(_alert("silent", condition="data-silence", level="warning"), 0)
+    for left, leaving in enumerate(("calm", "heard last", "silent", "watch")):
+        monkeypatch.setattr(board, "MAX_PATIENTS", 4 - left)
+        seen = ward.version
+        ward.expire(before_ms=0)
+        assert ward.since(seen)["gone"] == [leaving]
+    assert [row["level"] for row in ward.since(-1)["rows"]] == ["critical"]
+
+
+def test_the_newest_alerts_are_the_newest_by_time_however_partitions_interleave(ward):
+    for at_ms in (*range(1_000, 1_030), *range(100, 180), *range(1_030, 1_040)):
+        ward.take_alert(_alert(f"p{at_ms}"), at_ms)
+    shown = [alert["at"] for alert in ward.since(-1)["alerts"]]
+    assert shown == [*range(180 - NEWEST_ALERTS + 40, 180), *range(1_000, 1_040)]
+    seen = ward.version
+    ward.take_alert(_alert("late"), 50)
+    assert ward.since(seen)["alerts"] == []
 
 
 def test_a_merged_patient_says_where_to_and_the_other_whose_events_it_has(ward):

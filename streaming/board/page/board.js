@@ -134,8 +134,10 @@ function addAlert(alert) {
   const chance = alert.probability === null ? "" : ` ${percent(alert.probability)}`;
   item.append(element("div", `${alert.condition.replaceAll("-", " ")}${chance}`), element("p", alert.reason));
   if (alert.missing.length) item.append(element("p", `without ${alert.missing.join(", ")}`));
+  item.dataset.at = alert.at;
   const list = byId("alerts");
-  list.prepend(item);
+  // While the board catches up, one partition brings older alerts than another already has.
+  list.insertBefore(item, [...list.children].find((shown) => Number(shown.dataset.at) <= alert.at) || null);
   while (list.children.length > KEPT_ALERTS) list.lastElementChild.remove();
 }
 
