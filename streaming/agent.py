@@ -93,20 +93,21 @@ class Worker:
             self._fatal(error)
 
     async def arrived(self) -> dict[int, dict[str, int]]:
-        """Per partition that this worker owns, of every topic that holds something, the offset below which all has
+        """Per partition that this worker owns, of every of its topics that holds something, the offset below which all has
         arrived by now.
 
         Raises:
             Unavailable: Kafka does not answer.
         """
+        owned = self.app.consumer.assignment()
         try:
-            held = await self.app.consumer.held(self.app.consumer.assignment())
+            held = await self.app.consumer.held(owned)
         except KafkaError as error:
             raise Unavailable(f"Kafka does not answer ({type(error).__name__})") from error
-        found: dict[int, dict[str, int]] = {}
+        found: dict[int, dict[str, int]] = {tp.partition: {} for tp in owned}
         for tp, (earliest, end) in held.items():
             if end > earliest:
-                found.setdefault(tp.partition, {})[tp.topic.removeprefix(self._settings.topic_prefix)] = end
+                found[tp.partition][tp.topic.removeprefix(self._settings.topic_prefix)] = end
         return found
 
     def _attach(self, names: Sequence[str]) -> None:

@@ -32,6 +32,8 @@ LATE_AFTER_MS = {"vital": HOUR_MS, "lab": 6 * HOUR_MS, "static": 24 * HOUR_MS, "
 """An item older than this when it is scored is late. Labs and documents are late by nature: they are reported after
 they were drawn or written."""
 
+MERGED = "the patient was merged into another, who is scored instead"
+
 Position = tuple[str, int, int]  # topic without prefix, partition, offset
 
 
@@ -233,7 +235,7 @@ def merged(state: PolicyState, site: str, patient: str) -> tuple[PolicyState, tu
 
     No refractory time follows, since nothing got better: after the undo of the merge the patient may raise at once.
     """
-    return _end(state, site, patient, (), "the patient was merged into another, who is scored instead")
+    return _end(state, site, patient, (), MERGED)
 
 
 def _end(
@@ -251,9 +253,9 @@ def _end(
     return (PolicyState(episodes) if decisions else state), tuple(decisions)
 
 
-def is_silent(state: PolicyState) -> bool:
-    """Whether the technical alarm stands."""
-    return state.episodes.get(SILENCE, Episode()).level != "none"
+def any_standing(state: PolicyState) -> bool:
+    """Whether an alert stands, a technical one too."""
+    return any(episode.level != "none" for episode in state.episodes.values())
 
 
 def silence(
@@ -269,14 +271,33 @@ def silence(
     return _technical(state, site, patient, begun, "raised", reason)
 
 
-def heard_again(state: PolicyState, site: str, patient: str, here: Position) -> tuple[PolicyState, Decision | None]:
-    """Clears the technical alarm: something newer of the patient came, which lies `here`."""
+def heard(
+    state: PolicyState, site: str, patient: str, here: Position, ends: str | None
+) -> tuple[PolicyState, Decision | None]:
+    """Something newer of the patient came, which lies `here`: it clears the technical alarm for the reason `ends`. None: it
+    is as old as the alarm, which stands."""
+    held = state.episodes.get(SILENCE, Episode())
+    if held.level == "none":
+        if held.cleared_ms is None:
+            return state, None
+        return PolicyState({**state.episodes, SILENCE: Episode("none", here, held.revision)}), None
+    if ends is None:
+        return state, None
+    ended = Episode("none", held.origin, held.revision + 1)
+    cleared, decision = _technical(state, site, patient, ended, "cleared", ends)
+    return PolicyState({**cleared.episodes, SILENCE: replace(ended, origin=here)}), decision
+
+
+def left(state: PolicyState, site: str, patient: str, now_ms: int) -> tuple[PolicyState, Decision | None]:
+    """Clears the technical alarm of a patient who is not taken for monitored any more. Until something comes again that
+    stands as `cleared_ms`, since an alarm's id is of where something came."""
     held = state.episodes.get(SILENCE, Episode())
     if held.level == "none":
         return state, None
-    ended = replace(held, level="none", revision=held.revision + 1)
-    cleared, decision = _technical(state, site, patient, ended, "cleared", "data came again")
-    return PolicyState({**cleared.episodes, SILENCE: replace(ended, origin=here)}), decision
+    ended = Episode("none", held.origin, held.revision + 1, None, now_ms)
+    return _technical(
+        state, site, patient, ended, "cleared", "silent for so long that the patient is taken to have left"
+    )
 
 
 def _technical(

@@ -14,7 +14,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from models import artifact, backends
 from models.golden import GoldenMismatch
 from models.predictor import Predictor
-from streaming import alerting, garbage, topics, turns, watched_loop
+from streaming import alerting, garbage, published, topics, turns, watched_loop
 from streaming.agent import Worker
 from streaming.blobs import open_store
 from streaming.clock import make_clock, wall_ms
@@ -30,6 +30,8 @@ from streaming.state import PatientState
 from streaming.store import Store
 
 log = logging.getLogger(__name__)
+
+FORGET_EVERY_S = 600.0
 
 
 def load_serving(settings: Settings) -> backends.Serving:
@@ -99,24 +101,34 @@ async def run_fusion(settings: Settings) -> None:
                 dead_letter_limit=settings.dead_letter_limit,
                 limits=limits(settings),
                 partition_of=partitioner(settings.partitions),
+                silence_ms=_silence_ms(settings),
             ),
             executor,
+            partial(published.read, settings.kafka_bootstrap, settings.topic_prefix),
         )
         worker = Worker("fusion", INPUTS, pipeline, metrics, settings)
         await publisher.start()
-        listening = asyncio.create_task(worker.beside(_listen_for_silence(worker, pipeline, settings)))
+        beside = [
+            asyncio.create_task(worker.beside(work))
+            for work in (_listen_for_silence(worker, pipeline, settings), _forget_patients(worker, pipeline))
+        ]
         try:
             await _run(worker, metrics, settings, predictor.card.model_hash)
         finally:
-            listening.cancel()
+            for task in beside:
+                task.cancel()
             await publisher.stop()
             await store.close()
 
 
-async def _listen_for_silence(worker: Worker, pipeline: Pipeline, settings: Settings) -> None:
+def _silence_ms(settings: Settings) -> int:
     """In service only: in a replay no clock runs while a patient's data is silent."""
-    limit_ms = int(settings.silence_minutes * 60_000)
-    if not limit_ms or settings.clock != "wall":
+    return int(settings.silence_minutes * 60_000) if settings.clock == "wall" else 0
+
+
+async def _listen_for_silence(worker: Worker, pipeline: Pipeline, settings: Settings) -> None:
+    limit_ms = _silence_ms(settings)
+    if not limit_ms:
         return
     while True:
         await asyncio.sleep(min(10.0, limit_ms / 6000))
@@ -125,7 +137,13 @@ async def _listen_for_silence(worker: Worker, pipeline: Pipeline, settings: Sett
             arrived = await worker.arrived()
         except Unavailable:
             continue  # nothing can be called silent while Kafka is
-        await worker.engine.interject(partial(pipeline.silence, limit_ms, now_ms, arrived))
+        await worker.engine.interject(partial(pipeline.silence, now_ms, arrived))
+
+
+async def _forget_patients(worker: Worker, pipeline: Pipeline) -> None:
+    while True:
+        await asyncio.sleep(FORGET_EVERY_S)
+        await worker.engine.interject(partial(pipeline.forget_patients, wall_ms()))
 
 
 async def run_imaging(settings: Settings) -> None:

@@ -17,12 +17,13 @@ from streaming.turns import Turns
 
 
 class Decider:
-    """The alert policy over scores in order, for one site and model."""
+    """The alert policy over scores in order, for one site and model. `silence_ms`: as in `Rules`."""
 
-    def __init__(self, policy: alerting.Policy, card: Card, site: str) -> None:
+    def __init__(self, policy: alerting.Policy, card: Card, site: str, silence_ms: int) -> None:
         self._policy = policy
         self._card = card
         self._site = site
+        self._silence_ms = silence_ms
 
     async def decide(
         self,
@@ -62,6 +63,8 @@ class Decider:
             if one.letter is not None and not session.rebuilds(kind, offset):
                 outcome.out(session, one.letter)
         elif one.rerouted_to is not None:
+            if session.rebuilds(kind, offset):
+                return  # it lies there already
             outcome.count(session, f"rerouted:{kind}")
             outcome.out(session, reports.rerouted(one.record, kind, one.rerouted_to))
         else:
@@ -80,19 +83,18 @@ class Decider:
         outcome: Outcome,
     ) -> None:
         """One score, or the word that another patient is scored instead, through the policy."""
-        patient, policy, score = update.state.patient, held.policy, update.score
+        patient, score = update.state.patient, update.score
+        policy = session.published.pop(patient, held.policy)
+        if update.silent:
+            session.keep(replace(update.state, policy=policy))
+            return
         if score is None:
             policy, decisions = alerting.merged(policy, self._site, patient)
         else:
             told = reports.for_policy(update, score, self._card, self._site)
             policy, decisions = alerting.decide(self._policy, policy, told)
-        heard = None
-        if update.state.newest_recorded_ms > held.newest_recorded_ms:
-            here = (update.trigger.kind, session.partition, update.trigger.offset)
-            policy, heard = alerting.heard_again(policy, self._site, patient, here)
+        policy, heard = self._heard(session, held, update, policy)
         session.keep(replace(update.state, policy=policy))
-        if update.silent:
-            return
         if heard is not None:
             outcome.out(session, reports.technical(update.state, heard, self._card, self._site, int(decision_ms)))
             outcome.count(session, f"alerts:{heard.action}")
@@ -101,24 +103,45 @@ class Decider:
             "queue": queue_ms - update.arrival_ms,
             **outcome.stage_ms,
         }
-        report = reports.Report(update, score, self._card, self._site, decision_ms, stages)
+        report = reports.Report(update, score, policy, self._card, self._site, decision_ms, stages)
         outcome.out(session, report.risk())
         outcome.count(session, "scored" if score is not None else "merged")
         for decision in decisions:
             outcome.out(session, report.alert(decision))
             outcome.count(session, f"alerts:{decision.action}")
 
-    def silence(self, session: Session, state: PatientState, limit_ms: int, now_ms: int, outcome: Outcome) -> None:
-        """Raises the technical alarm once, when nothing was recorded of a patient for `limit_ms`."""
+    def _heard(
+        self, session: Session, held: PatientState, update: Update, policy: alerting.PolicyState
+    ) -> tuple[alerting.PolicyState, alerting.Decision | None]:
+        """What the update means for the alarm that data fell silent. Who is silent all the same is to be judged."""
+        state = update.state
+        here = (update.trigger.kind, session.partition, update.trigger.offset)
+        if update.score is None:
+            return alerting.heard(policy, self._site, state.patient, here, alerting.MERGED)
+        overdue = 0 < self._silence_ms <= update.as_of_ms - state.newest_recorded_ms
+        if overdue:
+            session.overdue.add(state.patient)
+        if state.newest_recorded_ms <= held.newest_recorded_ms:
+            return policy, None
+        return alerting.heard(policy, self._site, state.patient, here, None if overdue else "data came again")
+
+    def silence(
+        self, session: Session, state: PatientState, limit_ms: int, monitored_ms: int, now_ms: int, outcome: Outcome
+    ) -> None:
+        """Raises the technical alarm once, when nothing was recorded of a patient for `limit_ms`; ends it when nothing was for
+        `monitored_ms` more."""
         if state.merged_into is not None:
             return
         topic, offset = max(state.offsets.items(), key=lambda item: (item[0] == "vitals", item))
         last = (topic, session.partition, offset)
         silent_ms = now_ms - state.newest_recorded_ms
-        policy, decision = alerting.silence(state.policy, self._site, state.patient, last, silent_ms, limit_ms)
+        if silent_ms < limit_ms + monitored_ms:
+            policy, decision = alerting.silence(state.policy, self._site, state.patient, last, silent_ms, limit_ms)
+        else:
+            policy, decision = alerting.left(state.policy, self._site, state.patient, now_ms)
         if decision is None:
             return
         changed = replace(state, policy=policy)
         outcome.keep(session, state, changed)
         outcome.out(session, reports.technical(changed, decision, self._card, self._site, now_ms))
-        outcome.counts["alerts:raised"] = outcome.counts.get("alerts:raised", 0) + 1
+        outcome.counts[f"alerts:{decision.action}"] = outcome.counts.get(f"alerts:{decision.action}", 0) + 1

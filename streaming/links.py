@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from streaming.envelope import Event
 from streaming.messages import PatientMerged, PatientUnmerged
 
-Epoch = tuple[int, int]  # (recorded ms, hash of the event id) of a merge or of its undo; on a tie of times the undo is later
-_UNDO = 1 << 32  # above every hash
+Epoch = tuple[int, int]  # (recorded ms, hash of the event id) of a merge or of its undo
+_UNDO = 1 << 32  # above every hash: of the same millisecond the undo is later
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,6 +244,13 @@ class Risk(Wire):
     merged_into: Annotated[
         str | None, Field(description="the patient scored instead of this one, who then has no scores")
     ] = None
+    episodes: Annotated[
+        dict[str, tuple[Level, tuple[str, int, int], int, int | None, int | None]],
+        Field(
+            description="alert episodes after this score, by condition: level, topic-partition-offset where it began, "
+            "revision, since when below the clearing threshold and when cleared (ms since 1970 of event time)"
+        ),
+    ] = {}
     times: Times
     stage_ms: Annotated[dict[str, float], Field(description="time spent per stage until the score was decided")]
     traceparent: str | None

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from streaming.clock import wall_ms
+
 
 @dataclass(frozen=True, slots=True)
 class PartitionMeta:
@@ -24,4 +26,6 @@ class PartitionWrite:
     offsets: dict[str, int] = field(default_factory=dict)  # topic -> last offset
     counters: dict[str, int] = field(default_factory=dict)
     outbox: list[tuple[str, bytes]] = field(default_factory=list)
-    patients: dict[str, tuple[int, dict[str, bytes]]] = field(default_factory=dict)
+    patients: dict[str, tuple[int, dict[str, bytes]]] = field(default_factory=dict)  # newest recorded ms, fields
+    forgotten: list[str] = field(default_factory=list)  # other patients, who are taken out
+    at_ms: int = field(default_factory=wall_ms)  # when that is

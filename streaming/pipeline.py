@@ -14,16 +14,17 @@ to `outbox.py`, what a score leads to to `decisions.py`.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
 from streaming import alerting, codec
-from streaming.clock import HOUR_MS, Clock, wall_ms
+from streaming.clock import Clock, wall_ms
 from streaming.decisions import Decider
 from streaming.envelope import Limits
 from streaming.errors import Fatal, InvalidMessage
+from streaming.forgetting import Forgetting
 from streaming.forwarding import Forwarder
 from streaming.messages import Note, NoteAmended
 from streaming.partition import PartitionMeta, PartitionWrite
@@ -32,6 +33,7 @@ from streaming.reports import Update
 from streaming.scoring import Scorer
 from streaming.session import Ahead, Batch, Outcome, Session, Taken
 from streaming.settings import ScoreMode
+from streaming.silence import Silence
 from streaming.state import PatientState, apply
 from streaming.turns import Turns
 
@@ -42,10 +44,6 @@ INLINE_UPDATES = 16
 """So few vitals are scored on the event loop: handing them to a thread costs both more."""
 AT_ONCE = 8
 """Updates scored on the loop between two turns of others: one to two milliseconds."""
-
-MONITORED_MS = 24 * HOUR_MS
-"""A patient of whom nothing was recorded for a day is no longer taken for monitored."""
-LOADED_AT_ONCE = 1_000
 
 INPUTS = ("vitals", "notes", "corrections", "encoded-scans", "forwarded")
 
@@ -58,6 +56,7 @@ class StateStore(Protocol):
     async def write(self, writes: Sequence[PartitionWrite]) -> None: ...
     async def clear_outbox(self, entries: Mapping[int, Sequence[str]]) -> None: ...
     async def silent_patients(self, partition: int, after_ms: int, to_ms: int) -> list[str]: ...
+    async def untouched(self, partition: int, since_ms: int, most: int) -> list[str]: ...
 
 
 class Publishes(Protocol):
@@ -79,10 +78,14 @@ class Rules:
     dead_letter_limit: int
     limits: Limits
     partition_of: Callable[[bytes], int]
+    silence_ms: int = 0  # without data for so long a technical alarm is raised; 0: never
 
 
 class Pipeline:
-    """The fusion worker's sequence over its collaborators. One per process; not for use from two tasks at once."""
+    """The fusion worker's sequence over its collaborators. One per process; not for use from two tasks at once.
+
+    published: the alert episodes of a partition's patients as they were published (`published.py`).
+    """
 
     def __init__(
         self,
@@ -94,6 +97,7 @@ class Pipeline:
         clock: Clock,
         rules: Rules,
         executor: Executor,
+        published: Callable[[int], Awaitable[dict[str, alerting.PolicyState]]],
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -102,9 +106,12 @@ class Pipeline:
         self._clock = clock
         self._rules = rules
         self._executor = executor
-        self._decider = Decider(policy, scorer.card, rules.site)
+        self._decider = Decider(policy, scorer.card, rules.site, rules.silence_ms)
+        self._forgetting = Forgetting(store)
+        self._silence = Silence(store, self._decider, rules.silence_ms)
         self._forwarder = Forwarder(rules.site, rules.partition_of)
         self._sessions: dict[int, Session] = {}
+        self._published = published
         self._refused_in_a_row = 0
         self.ahead: Ahead = {"notes": self._encode_ahead}
 
@@ -130,7 +137,7 @@ class Pipeline:
         """Step 1 for the partitions now owned; every other session ends. Answers, per topic, where to read.
 
         Where Redis holds less than the group has committed (it was lost or restored), reading starts at what Redis
-        holds and the difference is rebuilt silently.
+        holds and the difference is rebuilt silently, alert episodes being what was published of them.
         """
         self._sessions = {}
         starts: dict[int, dict[str, int]] = {}
@@ -138,7 +145,10 @@ class Pipeline:
             meta = await self._store.take_over(partition)
             await self._publish_leftovers(partition, meta)
             known = {topic: offset for topic, offset in topics.items() if offset is not None}
-            self._sessions[partition] = Session(partition, meta.token, dict(meta.offsets), known, meta.writes)
+            session = Session(partition, meta.token, dict(meta.offsets), known, meta.writes)
+            if any(offset > meta.offsets.get(topic, -1) + 1 for topic, offset in known.items()):
+                session.published = await self._published(partition)
+            self._sessions[partition] = session
             starts[partition] = {
                 topic: min(known.get(topic, 1 << 62), meta.offsets.get(topic, -1) + 1) for topic in topics
             }
@@ -312,44 +322,15 @@ class Pipeline:
             fuse_ms += (time.perf_counter() - embedded) * 1e3
         return encode_ms, fuse_ms
 
-    # ---------------------------------------------------------------- silence
+    # ---------------------------------------------------------------- what no event brings
 
-    async def silence(self, limit_ms: int, now_ms: int, arrived: Mapping[int, Mapping[str, int]]) -> Outcome:
-        """Technical alarms of monitored patients of whom nothing was recorded for `limit_ms`, each raised once.
+    async def silence(self, now_ms: int, arrived: Mapping[int, Mapping[str, int]]) -> Outcome:
+        """Alarms of patients fallen silent: `Silence.judge`."""
+        return await self._silence.judge(self._sessions.values(), now_ms, arrived)
 
-        arrived: per partition what lay on Kafka at `now_ms`, as topics' ends. A partition is judged as of that time, once
-        all of that is taken, if only in a later call: what waits to be read is no silence.
-
-        Raises:
-            Unavailable: Redis is away; nothing has changed, call again.
-        """
-        turns = Turns()
-        found: list[tuple[Session, PatientState, int]] = []
-        judged: list[tuple[Session, int]] = []
-        for session in self._sessions.values():
-            if session.arrived is None:
-                session.arrived = now_ms, arrived.get(session.partition, {})
-            asked_ms, ends = session.arrived
-            if not session.has_taken(ends):
-                continue
-            judged.append((session, asked_ms))
-            after_ms = max(session.judged_to_ms, asked_ms - MONITORED_MS)
-            names = await self._store.silent_patients(session.partition, after_ms, asked_ms - limit_ms)
-            states = {name: session.cache[name] for name in names if name in session.cache}
-            unknown = [name for name in names if name not in states]
-            for first in range(0, len(unknown), LOADED_AT_ONCE):
-                some = unknown[first : first + LOADED_AT_ONCE]
-                stored = await self._store.load(session.partition, some)
-                for name, fields in zip(some, stored, strict=True):
-                    states[name] = codec.decode(name, fields)
-                    await turns.give()
-            found += [(session, state, asked_ms) for state in states.values() if not alerting.is_silent(state.policy)]
-        outcome = Outcome()
-        for session, state, asked_ms in found:
-            self._decider.silence(session, state, limit_ms, asked_ms, outcome)
-        for session, asked_ms in judged:
-            session.arrived, session.judged_to_ms = None, asked_ms - limit_ms
-        return outcome
+    async def forget_patients(self, now_ms: int) -> Outcome:
+        """Takes out who has not been heard of for a month: `Forgetting.forget`."""
+        return await self._forgetting.forget(self._sessions.values(), now_ms)
 
     # ---------------------------------------------------------------- settle
 

@@ -74,6 +74,7 @@ class Report:
 
     update: Update
     score: Scored | None
+    policy: alerting.PolicyState  # after it
     card: Card
     site: str
     decision_ms: float
@@ -114,6 +115,7 @@ class Report:
             "trigger_id": update.trigger.id,
             "merged_from": state.merged_from,
             "merged_into": state.merged_into,
+            "episodes": self.policy.to_json(),
             "times": self._times(),
             "stage_ms": {name: round(max(0.0, ms), 4) for name, ms in self.stages.items()},
             "traceparent": update.trigger.traceparent,

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streaming import codec
+from streaming.alerting import PolicyState
 from streaming.envelope import Event
 from streaming.errors import InvalidMessage
 from streaming.history import PatientState
@@ -46,6 +47,8 @@ class Session:
     taken: dict[str, int]  # per topic, the last offset this session has taken or found stored
     rebuilt_below: Mapping[str, int]  # offsets below these were committed before: rebuilt silently
     writes: int  # the number of its last write
+    published: dict[str, PolicyState] = field(default_factory=dict)
+    """Where states are rebuilt: the episodes that were told of, of patients nothing of whom was taken yet."""
     stored: int = 0  # the number of the last write that Redis has taken
     last_write: dict[str, int] = field(default_factory=dict)  # by patient in the cache
     cache: dict[str, PatientState] = field(default_factory=dict)
@@ -53,7 +56,8 @@ class Session:
     entries: int = 0
     arrived: tuple[int, Mapping[str, int]] | None = None
     """A time, and per topic the offset below which all had arrived by then: silence is judged once all that is taken."""
-    judged_to_ms: int = 0  # whose newest record is older was judged silent already
+    judged_ms: int = 0  # when silence was last judged
+    overdue: set[str] = field(default_factory=set)  # patients whose newest record was too old when it was taken
 
     def outbox_name(self) -> str:
         """A name no other owner uses, sorting in order of making."""
@@ -142,3 +146,9 @@ class Outcome:
             after.newest_recorded_ms,
             codec.encode(after, before if before.offsets else None),
         )
+
+    def forget(self, session: Session, patient: str) -> None:
+        """Out of what is stored. Who comes again meanwhile begins anew."""
+        write = self.write(session)
+        session.keep(PatientState(patient), write.number)
+        write.forgotten.append(patient)

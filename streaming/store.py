@@ -1,8 +1,8 @@
 """Redis: one partition's states, offsets, outbox and fence. The only importer of redis.
 
 Keys of partition P in namespace N share the hash tag `{ww:N:P}`, so that one Lua call is atomic on Redis Cluster too:
-`:meta` (fence, number of writes, offsets, counters), `:outbox`, `:activity` (patients by newest record), `:patient:<key>`
-(one hash each).
+`:meta` (fence, number of writes, offsets, counters), `:outbox`, `:activity` (patients by newest record), `:touched` (by when
+they were last written), `:patient:<key>` (one hash each).
 Leaves what the fields mean to `codec.py`, the order of steps to `pipeline.py`.
 """
 
@@ -120,12 +120,13 @@ class Store:
 
     def _call(self, write: PartitionWrite) -> list[str | bytes | int]:
         """Number of keys, keys and arguments of `store.lua`."""
-        keys = [self.key(write.partition, name) for name in ("meta", "outbox", "activity")]
-        keys += [self.key(write.partition, f"patient:{patient}") for patient in write.patients]
-        args: list[str | bytes | int] = [len(keys), *keys, write.token, write.number]
+        keys = [self.key(write.partition, name) for name in ("meta", "outbox", "activity", "touched")]
+        keys += [self.key(write.partition, f"patient:{patient}") for patient in (*write.patients, *write.forgotten)]
+        args: list[str | bytes | int] = [len(keys), *keys, write.token, write.number, write.at_ms]
         args += _counted((f"offset:{topic}", offset) for topic, offset in write.offsets.items())
         args += _counted(write.counters.items())
         args += _counted(write.outbox)
+        args += _counted((patient, "") for patient in write.forgotten)
         for patient, (newest_recorded_ms, fields) in write.patients.items():
             args += [patient, newest_recorded_ms, *_counted(fields.items())]
         return args
@@ -142,6 +143,12 @@ class Store:
         """Patients whose newest record lies in (after_ms, to_ms], oldest first."""
         async with self._answering():
             found = await self._redis.zrangebyscore(self.key(partition, "activity"), f"({after_ms}", to_ms)
+        return [member.decode() for member in found]
+
+    async def untouched(self, partition: int, since_ms: int, most: int) -> list[str]:
+        """So many patients, at most, of whom nothing was written since then."""
+        async with self._answering():
+            found = await self._redis.zrangebyscore(self.key(partition, "touched"), "-inf", since_ms, 0, most)
         return [member.decode() for member in found]
 
     @asynccontextmanager

@@ -13,7 +13,7 @@ from streaming.alerting import (
     PolicyState,
     Scored,
     decide,
-    heard_again,
+    heard,
     is_timely,
     merged,
     silence,
@@ -105,9 +105,9 @@ def test_silence_is_raised_once_and_cleared_by_data():
     state, decision = silence(PolicyState(), "s", "p", ("vitals", 1, 5), HOUR, HOUR)
     assert (decision.condition, decision.action) == (SILENCE, "raised")
     assert silence(state, "s", "p", ("vitals", 1, 5), 2 * HOUR, HOUR) == (state, None)
-    state, cleared = heard_again(state, "s", "p", ("notes", 1, 8))
+    state, cleared = heard(state, "s", "p", ("notes", 1, 8), "data came")
     assert cleared.action == "cleared" and cleared.alert_id != decision.alert_id and cleared.episode == decision.episode
-    assert heard_again(state, "s", "p", ("notes", 1, 9)) == (state, None)
+    assert heard(state, "s", "p", ("notes", 1, 9), "data came") == (state, None)
 
 
 def test_no_two_silences_share_an_alert_whatever_ended_the_first():
@@ -115,7 +115,7 @@ def test_no_two_silences_share_an_alert_whatever_ended_the_first():
     state, told = PolicyState(), []
     for ended_by in range(3):
         state, raised = silence(state, "s", "p", ("vitals", 1, 5), HOUR, HOUR)
-        state, cleared = heard_again(state, "s", "p", ("notes", 1, ended_by))
+        state, cleared = heard(state, "s", "p", ("notes", 1, ended_by), "data came")
         told += [raised.alert_id, cleared.alert_id]
     assert len(set(told)) == 6
 

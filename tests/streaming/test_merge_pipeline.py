@@ -191,7 +191,7 @@ def test_the_undo_of_a_merge_with_a_patient_of_another_century_holds_no_page_bac
 
 def test_a_merged_patients_silence_is_no_alarm(hospital):
     hospital.run(measured("A", 100), measured("B", 60), merged("A", "B"))
-    hospital.listen(HOUR, NOON + 2 * HOUR)
+    hospital.listen(NOON + 2 * HOUR)
     assert [one.patient for one in alerts(hospital) if one.condition == "data-silence"] == ["B"]
 
 

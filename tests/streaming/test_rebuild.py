@@ -2,17 +2,21 @@
 
 import asyncio
 import copy
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from models.signals import by_name
 from streaming import session
 from streaming.clock import WallClock, wall_ms
+from streaming.scoring import Scorer
 from streaming.session import Batch
 from streaming.state import PatientState, apply
 from tests.helpers import HOUR, MINUTE, NOON, vitals
 from tests.streaming.test_merge import measured, record
 from tests.streaming.test_merge_pipeline import alerts, holds
-from tests.streaming.ward import Hospital, partition_of
+from tests.streaming.ward import At, Hospital, Touchy, partition_of
 
 PLACE = ("vitals", partition_of(b"A"))
 NEIGHBOUR = next(name for name in map("p{}".format, range(99)) if partition_of(name.encode()) == PLACE[1])
@@ -70,7 +74,7 @@ def test_a_write_that_redis_lost_is_noticed_by_the_next_whatever_it_is_of(predic
         if next_kind == "note":
             hospital.run(record("notes", {"note_id": "n", "text": "stable"}, "A", NOON + 2 * MINUTE, id="n"))
         else:
-            hospital.listen(HOUR, NOON + 2 * HOUR)
+            hospital.listen(NOON + 2 * HOUR)
     hospital.start()
     hospital.run()
     assert hospital.store.states()["A"].observations.entries["value"].tolist() == [80.0, 150.0]
@@ -135,3 +139,96 @@ def test_of_stored_states_the_longest_unused_leave_the_cache(monkeypatch):
     held.stored = 5
     held.forget_unused(partitions=6)
     assert (list(held.cache), held.measurements, held.last_write) == (["D"], 1, {"D": 5})
+
+
+class Graded(Touchy):
+    """Says as probability of everything what the newest heart rate is, in percent."""
+
+    def fuse(self, tokens, present, age_h):
+        told = self._predictor.fuse(tokens, present, age_h)
+        return replace(told, probability=np.broadcast_to(self.percent[:, None] / 100, told.probability.shape))
+
+
+def _graded(predictor, monkeypatch, score):
+    """A hospital whose scores are chosen by heart rates: below 50 % calm, above 90 % wild; half an hour clears."""
+    hospital = Hospital(predictor, score)
+    levels = {"watch": 0.9, "warning": 1.0, "critical": 1.0}
+    card = replace(predictor.card, thresholds=dict.fromkeys(predictor.card.conditions, levels), conformal=None)
+    hospital.predictor = Graded.__new__(Graded)
+    vars(hospital.predictor).update(_predictor=predictor, card=card)
+    fill = Scorer.score
+
+    def score_all(self, states, as_of_ms):
+        newest = [state.observations.latest()[by_name["heart_rate"]][1] for state in states]
+        self.predictor.percent = np.array(newest, np.float32)
+        return fill(self, states, as_of_ms)
+
+    monkeypatch.setattr(Scorer, "score", score_all)
+    hospital.start()
+    return hospital
+
+
+def _told(hospital):
+    return [(one.patient, one.condition, one.action) for one in alerts(hospital)]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("at_once", [False, True])
+def test_episodes_are_what_was_told_of_however_scores_fall_together_in_a_rebuild(predictor, monkeypatch, lost, at_once):
+    """A rebuild finds all events at once: it scores the last of them only, or each where two had shared a score."""
+    wild = [measured("A", 95, NOON, id="wild"), measured("A", 40, NOON + MINUTE, id="calm")]
+    hospital = _graded(predictor, monkeypatch, "coalesce")
+    if at_once:
+        hospital.run(*wild)
+    else:
+        hospital.run(wild[0]).run(wild[1])
+    raised = len(alerts(hospital))
+    assert bool(raised) is not at_once
+    hospital.score = "each" if at_once else "coalesce"
+    if lost:
+        hospital.lose_redis()
+    else:
+        hospital.start()
+    hospital.run()
+    assert len(alerts(hospital)) == raised
+    hospital.run(measured("A", 41, NOON + 40 * MINUTE, id="still calm"))
+    assert {action for *_, action in _told(hospital)[raised:]} == (set() if at_once else {"cleared"})
+    hospital.run(measured("A", 96, NOON + 120 * MINUTE, id="wild again"))
+    assert {action for *_, action in _told(hospital)[-2:]} == {"raised"}
+    holds(hospital)
+
+
+def test_a_silence_that_was_told_of_stands_after_a_rebuild_until_data_come(predictor):
+    def told(lost):
+        hospital = Hospital(predictor, clock=At(NOON + HOUR))
+        hospital.run(measured("A", 80, NOON, id="v"), measured("gone", 80, NOON, id="g"))
+        hospital.listen(NOON + HOUR)
+        hospital.clock.now_ms = NOON + 2 * HOUR
+        hospital.run(record("notes", {"note_id": "n", "text": "stable"}, "A", NOON + 2 * HOUR, id="n"))
+        hospital.listen(NOON + 3 * HOUR)
+        hospital.listen(NOON + 30 * HOUR)
+        if lost:
+            hospital.lose_redis()
+            hospital.send(measured("A", 81, NOON + 30 * HOUR, id="v2"))
+            hospital.run()
+        else:
+            hospital.run(measured("A", 81, NOON + 30 * HOUR, id="v2"))
+        hospital.clock.now_ms = NOON + 30 * HOUR
+        hospital.run(measured("gone", 81, NOON + 30 * HOUR, id="g2"))
+        hospital.listen(NOON + 31 * HOUR)
+        return [(one.patient, one.action, one.id) for one in alerts(hospital) if one.condition == "data-silence"]
+
+    assert told(lost=True) == told(lost=False)
+    assert len({name for *_, name in told(lost=True)}) == len(told(lost=True)) == 8
+
+
+def test_what_lay_on_another_partition_is_not_sent_on_again(predictor):
+    hospital = Hospital(predictor)
+    stray = measured("A", 80, NOON, id="stray")
+    hospital.broker.append("vitals", stray.key, stray.value, stray.headers, partition=(PLACE[1] + 1) % 4)
+    hospital.run()
+    copies = len(hospital.broker.topics()["vitals"])
+    hospital.lose_redis()
+    hospital.run()
+    assert len(hospital.broker.topics()["vitals"]) == copies == 2
+    holds(hospital)

@@ -13,11 +13,13 @@ from streaming.clock import EventsClock
 from streaming.envelope import Limits
 from streaming.partition import PartitionMeta
 from streaming.pipeline import INPUTS, Batch, Pipeline, Rules
+from streaming.published import Published
 from streaming.scoring import Scorer
 from streaming.verify import verify
-from tests.helpers import NOON
+from tests.helpers import MINUTE, NOON
 
 PARTITIONS = 4
+SILENCE_MS = 30 * MINUTE
 
 
 def partition_of(key):
@@ -69,6 +71,7 @@ class Store:
         self.offsets = defaultdict(dict)
         self.outbox = defaultdict(dict)
         self.patients = defaultdict(lambda: defaultdict(dict))
+        self.touched = defaultdict(dict)
 
     async def take_over(self, partition):
         self.fence[partition] += 1
@@ -89,8 +92,11 @@ class Store:
             self.writes[write.partition] = write.number
             self.offsets[write.partition].update(write.offsets)
             self.outbox[write.partition].update(write.outbox)
+            for name in write.forgotten:
+                del self.patients[write.partition][name], self.touched[write.partition][name]
             for name, (_, fields) in write.patients.items():
                 self.patients[write.partition][name] |= {key.encode(): value for key, value in fields.items()}
+                self.touched[write.partition][name] = write.at_ms
 
     async def clear_outbox(self, entries):
         for partition, names in entries.items():
@@ -102,6 +108,10 @@ class Store:
             name: codec.decode(name, fields).newest_recorded_ms for name, fields in self.patients[partition].items()
         }
         return [name for name, recorded_ms in newest.items() if after_ms < recorded_ms <= to_ms]
+
+    async def untouched(self, partition, since_ms, most):
+        held = sorted(self.touched[partition].items(), key=lambda item: item[1])
+        return [name for name, at_ms in held if at_ms <= since_ms][:most]
 
     def states(self):
         return {name: codec.decode(name, fields) for held in self.patients.values() for name, fields in held.items()}
@@ -119,11 +129,26 @@ class Touchy:
         return getattr(self._predictor, name)
 
 
+class At:
+    """A wall clock that stands where a test puts it."""
+
+    mode = "wall"
+
+    def __init__(self, now_ms):
+        self.now_ms = now_ms
+
+    def as_of(self, newest_recorded_ms):
+        return max(self.now_ms, newest_recorded_ms)
+
+    def was_as_of(self, newest_recorded_ms, broker_ms):
+        return max(min(broker_ms, self.now_ms), newest_recorded_ms)
+
+
 class Hospital:
     """One worker at a time over all partitions."""
 
-    def __init__(self, predictor, score="each"):
-        self.predictor, self.score, self.clock = Touchy(predictor), score, EventsClock()
+    def __init__(self, predictor, score="each", clock=None, threshold=1e-9):
+        self.predictor, self.score, self.clock = Touchy(predictor, threshold), score, clock or EventsClock()
         self.broker, self.store = Broker(), Store()
         self.committed = {(kind, partition): None for kind in INPUTS for partition in range(PARTITIONS)}
         self.start()
@@ -132,13 +157,21 @@ class Hospital:
         """A new worker: takes over what the last one left."""
         self.pipeline = Pipeline(
             self.store, self.broker, None, Scorer(self.predictor), alerting.Policy.from_card(self.predictor.card), self.clock,
-            Rules("ward", self.score, 10**9, 64, 100, Limits(), partition_of), ThreadPoolExecutor(1),
+            Rules("ward", self.score, 10**9, 64, 100, Limits(), partition_of, SILENCE_MS), ThreadPoolExecutor(1),
+            self._published,
         )  # fmt: skip
         committed = {
             partition: {kind: self.committed[kind, partition] for kind in INPUTS} for partition in range(PARTITIONS)
         }
         starts = asyncio.run(self.pipeline.take_over(committed))
         self.at = {(kind, partition): starts[partition][kind] for kind in INPUTS for partition in range(PARTITIONS)}
+
+    async def _published(self, partition):
+        found = Published()
+        for kind in ("risk", "alerts"):
+            for one in self.broker.logs[kind, partition]:
+                found.take(kind, one.key, one.value)
+        return found.episodes()
 
     def send(self, *records):
         for one in records:
@@ -180,7 +213,7 @@ class Hospital:
         await self.pipeline.forget([outcome])
         return False
 
-    def listen(self, limit_ms, now_ms):
+    def listen(self, now_ms):
         """Judges silence as of then, by what lies on the broker now."""
         ends = {partition: {} for partition in range(PARTITIONS)}
         for (kind, partition), log in self.broker.logs.items():
@@ -188,9 +221,17 @@ class Hospital:
                 ends[partition][kind] = len(log)
 
         async def judge():
-            await self._finish(await self.pipeline.silence(limit_ms, now_ms, ends))
+            await self._finish(await self.pipeline.silence(now_ms, ends))
 
         asyncio.run(judge())
+
+    def forget(self, now_ms):
+        """Takes out who was not heard of for a month by then."""
+
+        async def forget():
+            await self._finish(await self.pipeline.forget_patients(now_ms))
+
+        asyncio.run(forget())
 
     def run(self, *records):
         """Sends, and works until nothing waits."""
