@@ -75,6 +75,22 @@ def test_a_repeat_after_a_lost_reply_changes_nothing(run):
     run(scenario)
 
 
+def test_who_was_not_written_since_is_found_and_taken_out_whole(run):
+    async def scenario(store):
+        meta = await store.take_over(3)
+        await store.write([_write(meta.token, 1, 5, patients={name: (7, {"f": b"1"}) for name in "abc"}, at_ms=100)])
+        await store.write([_write(meta.token, 2, 6, patients={"b": (8, {"f": b"2"})}, at_ms=200)])
+        assert await store.untouched(3, 99, 9) == []
+        assert await store.untouched(3, 100, 9) == ["a", "c"]
+        assert await store.untouched(3, 200, 2) == ["a", "c"]
+        await store.write([_write(meta.token, 3, 7, patients={"b": (9, {"f": b"3"})}, forgotten=["a", "c"], at_ms=300)])
+        assert await store.load(3, list("abc")) == [{}, {b"f": b"3"}, {}]
+        assert await store.silent_patients(3, 0, 99) == await store.untouched(3, 999, 9) == ["b"]
+        assert (await store.take_over(3)).offsets == {"vitals": 7}
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(
     ("spoil", "mend"),
     [
