@@ -1,7 +1,7 @@
 """What hourly scores mean at the bedside: the 2019 challenge's utility, alerts a patient-day, lead time.
 
-Rows are hours of stays, in order within each stay. Labels are the challenge's: 1 from six hours before onset on.
-Shapes: N rows, A stays.
+Rows are hours of stays, in order within each stay; hours may be missing among them, as before a stay's first measurement.
+Labels are the challenge's: 1 from six hours before onset on. Shapes: N rows, A stays.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,11 @@ EARLIEST_H, BEST_H, LATEST_H = -12, -6, 3
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """stay: [N] 0..A-1, ascending. onset: f64 [N] hours from the row to its stay's onset; NaN in stays without event."""
+    """stay: [N] 0..A-1, ascending. hour: [N] of the stay. onset: f64 [N] hours from the row to its stay's onset; NaN in stays
+    without event."""
 
     stay: NDArray[np.intp]
+    hour: NDArray[np.int64]
     onset: F64
 
     @property
@@ -34,21 +36,21 @@ class Hours:
         return np.flatnonzero(np.diff(self.stay, prepend=-1))
 
     @property
+    def follows(self) -> NDArray[np.bool_]:
+        """[N] rows whose stay's hour before is the row before."""
+        return (np.diff(self.stay, prepend=-1) == 0) & (np.diff(self.hour, prepend=-1) == 1)
+
+    @property
     def in_window(self) -> NDArray[np.bool_]:
         """[N] rows at which a call is in time for the onset."""
         return (self.onset <= -EARLIEST_H) & (self.onset >= -LATEST_H)
 
 
-def hours(stay_name: NDArray[np.str_], label: Array) -> Hours:
-    """From stays' names (rows of one stay together, hourly) and labels."""
+def hours(stay_name: NDArray[np.str_], hour: NDArray[np.int64], first_event: Array) -> Hours:
+    """From stays' names (rows of one stay together), each row's hour of its stay, and the hour at which its stay's label
+    turns 1, which may itself be no row (NaN: never)."""
     begins = np.append(True, stay_name[1:] != stay_name[:-1])
-    stay = np.cumsum(begins) - 1
-    first = np.flatnonzero(begins)
-    place = np.arange(len(label)) - first[stay]
-    earliest = np.full(len(first), np.inf)
-    np.minimum.at(earliest, stay[label == 1], place[label == 1])
-    onset = np.where(np.isfinite(earliest), earliest + LABELLED_AHEAD_H, np.nan)[stay] - place
-    return Hours(stay, onset)
+    return Hours(np.cumsum(begins) - 1, hour, first_event.astype(np.float64) + LABELLED_AHEAD_H - hour)
 
 
 def utility_of_calls(hours: Hours) -> tuple[F64, F64]:
@@ -105,10 +107,7 @@ def bedside(
         return for_recall(highest[np.isfinite(highest)], recall)
 
     called = nested(probability, fold, choose)
-    begins = np.zeros(len(called), bool)
-    begins[hours.first] = True
-    before = np.append(False, called[:-1]) & ~begins
-    alert = called & ~before
+    alert = called & ~(np.append(False, called[:-1]) & hours.follows)
     timely = called & hours.in_window
     first_row = hours.first
     stays = len(first_row)

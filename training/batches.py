@@ -59,8 +59,7 @@ class Batches:
     ) -> None:
         self.examples, self.notes, self.scans = examples, notes, scans
         self.learning, self.spoken = learning, spoken
-        at = np.unique(examples.picture_at[[] if learned is None else learned])
-        self.pictures = at[at >= 0]
+        self.plain = _evenly(examples, [] if learned is None else learned)
 
     def all_logits(self, network: Network, rows: Rows, unseen: bool = False) -> NDArray[np.float32]:
         """[rows, C] as the network serves: nothing is dropped. `unseen`: classical fits speak only of patients whom they
@@ -80,9 +79,9 @@ class Batches:
         present = e.present[rows].copy()
         age_h = e.age_h[rows].copy()
         picture_at = e.picture_at[rows].copy()
-        if recipe.plain_scans and len(self.pictures):
+        if recipe.plain_scans and len(self.plain):
             plain = (rng.random(len(rows)) < recipe.plain_scans) & (picture_at < 0)
-            picture_at[plain] = rng.choice(self.pictures, int(plain.sum()))
+            picture_at[plain] = rng.choice(self.plain, int(plain.sum()))
             present[plain, _SCANS_AT] = 1
             age_h[plain, _SCANS_AT] = rng.random(int(plain.sum())) * 48
         for name in MODALITIES:
@@ -152,6 +151,15 @@ class Batches:
             told = ending_with(spoken.scans[spoken.fold[rows[have]], picture_at[have]] * own, told)
         tokens[have, _SCANS_AT] = told
         return network.fusion(tokens, torch.from_numpy(present), torch.from_numpy(age_h))
+
+
+def _evenly(examples: Examples, rows: Rows | Sequence[int]) -> Rows:
+    """The rows' pictures, those of the rarer kinds so many times over that each kind is as frequent."""
+    at = np.unique(examples.picture_at[rows])
+    at = at[at >= 0]
+    kind = examples.kinds[at].argmax(1)
+    most = np.bincount(kind).max(initial=0)
+    return np.concatenate([np.resize(at[kind == one], most) for one in np.unique(kind)]) if most else at
 
 
 def _tensors(window: WindowBatch) -> list[Tensor]:

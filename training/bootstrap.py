@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 ROUNDS = 500
+FEW = 30
+"""Patients of the rarer class; intervals from fewer are narrower than the truth."""
+TOO_FEW = "too few patients"
 _CELLS = 4_000_000
 
 
@@ -65,8 +68,17 @@ def figure(draws: F64, centred: bool = False) -> dict[str, float]:
     return {"value": value, "low": float(low), "high": float(high)}
 
 
-def verdict(difference: dict[str, float]) -> str:
-    """What a paired difference lets one say: "above", "below", or "not told apart" where its interval holds 0."""
+def rarer(label: NDArray[np.floating], cluster: NDArray[np.str_]) -> int:
+    """Patients of the rarer class: those who ever have the event [N], or those who never do."""
+    with_event = len(np.unique(cluster[label == 1]))
+    return min(with_event, len(np.unique(cluster)) - with_event)
+
+
+def verdict(difference: dict[str, float], patients: int) -> str:
+    """What a paired difference lets one say: "above", "below", or "not told apart" where its interval holds 0; of fewer
+    `patients` of the rarer class than `FEW` nothing is said but that (`TOO_FEW`)."""
+    if patients < FEW:
+        return TOO_FEW
     if difference["low"] > 0:
         return "above"
     return "below" if difference["high"] < 0 else "not told apart"

@@ -20,6 +20,7 @@ BELIEVED_SPREAD = 0.1
 validation part."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 RECALL = {"watch": 0.8, "warning": 0.5, "critical": 0.2}
+"""Of rows with the event: hours of an hourly condition, snapshots of any other; not of patients."""
 
 
 def fit_calibration(
@@ -104,8 +105,8 @@ def kept_recall(
     thresholds: Mapping[str, Mapping[str, float]],
     sets: Conformal,
 ) -> dict[str, dict[str, float]]:
-    """Per condition and level the share of rows with the event that alert: at its threshold or above, and not abstaining.
-    0 where no row has the event."""
+    """Per condition and level the share of rows with the event, not of patients, that alert: at its threshold or above, and
+    not abstaining. 0 where no row has the event."""
     tells = ~abstains(sets.contains(probability))
     found = {}
     for column, condition in enumerate(NAMES):
@@ -119,7 +120,7 @@ def kept_recall(
 
 
 def choose_thresholds(probability: NDArray[np.floating], labels: NDArray[np.floating]) -> dict[str, dict[str, float]]:
-    """Per condition on validation patients: by the score alone watch keeps 80 % recall, warning 50 %, critical 20 %.
+    """Per condition on validation patients' rows: by the score alone each level keeps its `RECALL` of those with the event.
 
     A condition that no validation patient has gets thresholds that no score reaches: it was not learned, so it is silent.
     """

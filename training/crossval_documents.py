@@ -1,7 +1,8 @@
 """Cross-validation where documents count: `python -m training.crossval_documents DATASET --root DIR --json OUT`.
 
 eicu, covid: the fused model, the same model with all but one modality taken away, and the peers that read documents
-(`document_peers.py`), on five folds of patients. covid-unmasked leaves in the notes the words that tell the outcome.
+(`document_peers.py`), on five folds of patients. covid-unmasked leaves the notes whole, the
+outcome in them.
 COVID's pictures are measured on whatever their licence, and enter no weights that are given away. With `--also
 physionet2012` the folds of both are learned together, as the reference model learns from all its data.
 

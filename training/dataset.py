@@ -40,7 +40,8 @@ class Examples(Summarised):
     source: NDArray[np.str_]  # [N]
     stay: NDArray[np.str_]  # [N] whose rows are together, in order of time
     site: NDArray[np.str_]  # [N]
-    snapshot: NDArray[np.int64]  # [N] ordinal of the snapshot within its stay
+    snapshot: NDArray[np.int64]  # [N] ordinal of the snapshot within its stay, those before anything is known counted
+    first_event: NDArray[np.float32]  # [N, C] `Stay.first_event`, an ordinal as well
     texts: Sequence[str]
     pictures: NDArray[np.float32]  # [P, 224, 224]
     kinds: NDArray[np.float32]  # [P, K]
@@ -71,6 +72,7 @@ def build(stays: Iterable[Stay], conditions: Sequence[str] = NAMES) -> Examples:
         pictures += [picture.pixels for picture in stay.pictures]
         kinds += [picture.kind for picture in stay.pictures]
         state, done = PatientState(stay.patient), 0
+        first_event = [stay.first_event(condition) for condition in conditions]
         for ordinal, snapshot in enumerate(stay.snapshots):
             while done < len(stay.events) and stay.events[done].recorded_ms <= snapshot:
                 state = apply(state, stay.events[done])
@@ -87,6 +89,7 @@ def build(stays: Iterable[Stay], conditions: Sequence[str] = NAMES) -> Examples:
             rows["stay"].append(stay.patient)
             rows["site"].append(stay.site)
             rows["snapshot"].append(ordinal)
+            rows["first_event"].append(first_event)
     kind = {"note_at": np.int64, "picture_at": np.int64, "snapshot": np.int64, "mask": np.bool_}
     return Examples(
         **{

@@ -1,5 +1,6 @@
 """Peers that read documents, on the same splits as the model: logistic regression on the words of notes, on the pooled
-ImageNet features of scans, and late fusion, which joins these two and the vitals' logistic regression.
+ImageNet features of scans, and late fusion, which joins these two and the vitals' logistic regression. Each learns from the
+training patients of every data set that teaches a condition and has its modality.
 
 Late fusion weighs its members by a logistic regression of their log odds on the training rows, each member's told by
 fits that never saw the patient; a row without a modality has no opinion of it (0) and a flag that says so.
@@ -17,13 +18,17 @@ from training.cohort import folds
 from training.dataset import Examples
 from training.documents import Views
 from training.hand import additive
-from training.peers import features_of, training_rows
+from training.peers import each_condition, features_of
 
 Rows = NDArray[np.int64]
 Member = Callable[[Examples, Rows, Rows, int], NDArray[np.floating]]
 """(examples, training rows, asked rows, condition's column) -> [asked] log odds."""
+Peer = Callable[[Examples, Rows, Rows], NDArray[np.float32]]
+"""(examples, training rows, test rows) -> [test rows, C], as `crossval.py` calls it."""
 INNER_FOLDS = 4
 _WORD = r"[a-zA-Z]{2,}"
+_STANDING = [column for column, condition in enumerate(CONDITIONS) if not condition.hourly]
+"""Of hourly conditions these peers say nothing."""
 
 
 def vitals_odds(examples: Examples, train: Rows, asked: Rows, column: int) -> NDArray[np.floating]:
@@ -65,40 +70,37 @@ def scan_odds(seen: Views) -> Member:
     return odds
 
 
-def document_peers(seen: Views) -> dict[str, Callable[[Examples, Rows, Rows], NDArray[np.float32]]]:
-    """`notes_logistic`, `scans_logistic` and `late_fusion`, as `crossval.py` calls them."""
+def document_peers(seen: Views) -> dict[str, Peer]:
+    """`notes_logistic`, `scans_logistic` and `late_fusion`."""
     members: dict[str, Member] = {"vitals": vitals_odds, "notes": note_logits, "scans": scan_odds(seen)}
 
-    def one(name: str) -> Callable[[Examples, Rows, Rows], NDArray[np.float32]]:
-        def peer(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
-            return _each(
-                examples,
-                train,
-                test,
-                lambda rows, asked, column: _opinion(members[name], name, examples, rows, asked, column)[:, 0],
-            )
+    def peer(fit: Member) -> Peer:
+        def told(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
+            def probability(rows: Rows, asked: Rows, column: int) -> NDArray[np.floating]:
+                return special.expit(fit(examples, rows, asked, column))
 
-        return peer
+            return each_condition(examples, train, test, probability, _STANDING)
 
-    def late_fusion(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
-        def fit(rows: Rows, asked: Rows, column: int) -> NDArray[np.floating]:
-            from sklearn.linear_model import LogisticRegression
+        return told
 
-            label = examples.labels[rows, column]
-            parts = folds(examples.group[rows], examples.stratum[rows], INNER_FOLDS, 0)
-            held, told = [], []
-            for name, member in members.items():
-                inside = np.zeros((len(rows), 2))
-                for rest, left in parts:
-                    inside[left] = _opinion(member, name, examples, rows[rest], rows[left], column)
-                held.append(inside)
-                told.append(_opinion(member, name, examples, rows, asked, column))
-            joined = LogisticRegression(max_iter=1000).fit(np.concatenate(held, 1), label)
-            return joined.decision_function(np.concatenate(told, 1))
+    def one(name: str) -> Peer:
+        return peer(lambda examples, *rows: _opinion(members[name], name, examples, *rows)[:, 0])
 
-        return _each(examples, train, test, fit)
+    def late_fusion(examples: Examples, rows: Rows, asked: Rows, column: int) -> NDArray[np.floating]:
+        from sklearn.linear_model import LogisticRegression
 
-    return {"notes_logistic": one("notes"), "scans_logistic": one("scans"), "late_fusion": late_fusion}
+        parts = folds(examples.group[rows], examples.stratum[rows], INNER_FOLDS, 0)
+        held, told = [], []
+        for name, member in members.items():
+            inside = np.zeros((len(rows), 2))
+            for rest, left in parts:
+                inside[left] = _opinion(member, name, examples, rows[rest], rows[left], column)
+            held.append(inside)
+            told.append(_opinion(member, name, examples, rows, asked, column))
+        joined = LogisticRegression(max_iter=1000).fit(np.concatenate(held, 1), examples.labels[rows, column])
+        return joined.decision_function(np.concatenate(told, 1))
+
+    return {"notes_logistic": one("notes"), "scans_logistic": one("scans"), "late_fusion": peer(late_fusion)}
 
 
 def _opinion(
@@ -111,20 +113,4 @@ def _opinion(
     label = examples.labels[known, column]
     if len(wanted) and 0 < label.sum() < len(label):
         told[wanted, 0], told[wanted, 1] = member(examples, known, asked[wanted], column), 1.0
-    return told
-
-
-def _each(
-    examples: Examples, train: Rows, test: Rows, fit: Callable[[Rows, Rows, int], NDArray[np.floating]]
-) -> NDArray[np.float32]:
-    """[test, C] probabilities of every source and condition that is labelled but not by the hour, NaN elsewhere."""
-    told = np.full((len(test), len(CONDITIONS)), np.nan, np.float32)
-    for source in np.unique(examples.source[test]):
-        of_source = train[examples.source[train] == source]
-        for column, condition in enumerate(CONDITIONS):
-            rows = training_rows(examples, of_source, column, seed=0)
-            label = examples.labels[rows, column]
-            asked = np.flatnonzero((examples.source[test] == source) & ~np.isnan(examples.labels[test, column]))
-            if not condition.hourly and len(asked) and 0 < label.sum() < len(label):
-                told[asked, column] = special.expit(fit(rows, test[asked], column))
     return told

@@ -71,7 +71,7 @@ def _task(scores: Scores, condition: str, predictor: Predictor) -> dict[str, Any
         return found
     sample = resample(scores.cluster[rows])
     if condition == CONDITION:
-        by_hour = hours(scores.stay[rows], label)
+        by_hour = hours(scores.stay[rows], scores.hour[rows], scores.first_event[rows, column])
         found["utility"] = figure(utility(by_hour, (probability >= thresholds["watch"]) & ~silent, sample))
         half = sample.patient % 2
         if all(label[half == side].any() for side in (0, 1)):

@@ -48,7 +48,7 @@ class Trained:
     thresholds: Mapping[str, Mapping[str, float]]
     conformal: Conformal
     recall: Mapping[str, Mapping[str, float]]
-    """Of validation patients with the event what is alerted at each threshold, where abstaining scores raise nothing."""
+    """Share of validation patients' rows with the event, hours or snapshots, that alert at each threshold (`kept_recall`)."""
     share: NDArray[np.float32]
     """[C] of its own logits what the network was left with (`choose_shares`); the rest of a logit is classical fits'."""
     epochs: int

@@ -131,7 +131,7 @@ def _crossval(paper: Paper) -> dict[str, Any]:
     examples = build(_read(paper, paper.sources))
     paper.say(f"{len(examples.pictures)} pictures through the scan encoder's trunk")
     seen = imagenet_views(examples.pictures)
-    most = min(paper.size.damaged, paper.size.stays or paper.size.damaged)
+    most = paper.size.damaged
     held = {source: _modalities(paper, source, most) for source in paper.sources}
     wanted = _few if paper.size.quick else lambda name: True
 
@@ -212,6 +212,9 @@ def _gather(paper: Paper) -> dict[str, Any]:
             "folds": paper.size.folds,
             "study_folds": paper.size.study_folds,
             "rounds": paper.size.rounds,
+            "slice_rounds": min(paper.size.rounds, figures.SLICE_ROUNDS),
+            "damaged": paper.size.damaged,
+            "damaged_rounds": robustness.ROUNDS,
             "seed": paper.seed,
             "quick": paper.size.quick,
             "sources": list(paper.sources),

@@ -1,11 +1,14 @@
 """What the model is measured against, on the same splits: gradient boosting and logistic regression on hand features,
 NEWS2 and qSOFA.
 
-The hand features are figures of the same window that the model sees, so no peer knows less than it. Owns features and
-fits; leaves splits to `crossval.py` and figures to `metrics.py`.
+A peer that learns does so from the training patients of every data set that teaches a condition, as the model does, and
+its hand features are figures of the same window that the model sees. It gets less than the model all the same: no notes
+or scans (`document_peers.py` has peers for these), of a stay only the last snapshot, of hours without an hourly condition
+a share, and nothing of who died within 90 days (`Stay.taught`). Owns features and fits; leaves splits to `crossval.py` and
+figures to `metrics.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,26 +44,26 @@ def training_rows(
     return labelled[examples.snapshot[labelled] > last - late]
 
 
-def _each_condition(
-    examples: Examples, train: Rows, test: Rows, fit: Callable[[Array, Array], Scored]
+def each_condition(
+    examples: Examples,
+    train: Rows,
+    test: Rows,
+    fit: Callable[[Rows, Rows, int], Array],
+    columns: Iterable[int] = range(len(CONDITIONS)),
 ) -> NDArray[np.float32]:
-    """A fit for every source and condition that has both labels, asked about the labelled test rows."""
+    """[test, C] what `fit(learned rows, asked rows, column)` says of every condition that has both labels, one fit for all
+    sources, asked about the labelled test rows; NaN elsewhere."""
     told = np.full((len(test), len(CONDITIONS)), np.nan, np.float32)
-    for source in np.unique(examples.source[test]):
-        of_source = train[examples.source[train] == source]
-        asked = np.flatnonzero(examples.source[test] == source)
-        for column in range(len(CONDITIONS)):
-            rows = training_rows(examples, of_source, column, seed=0)
-            label = examples.labels[rows, column]
-            if 0 < label.sum() < len(label):
-                score = fit(features_of(examples, rows), label)
-                counted = asked[~np.isnan(examples.labels[test[asked], column])]
-                found = score(features_of(examples, test[counted]))
-                told[counted, column] = of_all_hours(found, column)
+    for column in columns:
+        rows = training_rows(examples, train, column, seed=0)
+        label = examples.labels[rows, column]
+        asked = np.flatnonzero(~np.isnan(examples.labels[test, column]))
+        if len(asked) and 0 < label.sum() < len(label):
+            told[asked, column] = _of_all_hours(fit(rows, test[asked], column), column)
     return told
 
 
-def of_all_hours(told: Array, column: int) -> Array:
+def _of_all_hours(told: Array, column: int) -> Array:
     """Probabilities at the share of hours there is, from those at the share that `training_rows` left of them."""
     return told * OTHER_HOURS / (told * OTHER_HOURS + 1 - told) if CONDITIONS[column].hourly else told
 
@@ -71,14 +74,23 @@ def features_of(examples: Examples, rows: Rows) -> NDArray[np.float32]:
     return np.concatenate([hand_features(examples, rows), age_h[:, None]], axis=1)
 
 
+def _on_hand_features(
+    examples: Examples, train: Rows, test: Rows, fit: Callable[[Array, Array], Scored]
+) -> NDArray[np.float32]:
+    def told(rows: Rows, asked: Rows, column: int) -> Array:
+        return fit(features_of(examples, rows), examples.labels[rows, column])(features_of(examples, asked))
+
+    return each_condition(examples, train, test, told)
+
+
 def gradient_boosting(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
     """Histogram gradient boosting on the hand features."""
-    return _each_condition(examples, train, test, boosted)
+    return _on_hand_features(examples, train, test, boosted)
 
 
 def logistic_regression(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
     """Additive logistic regression on the hand features."""
-    return _each_condition(examples, train, test, additive)
+    return _on_hand_features(examples, train, test, additive)
 
 
 def news2(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
@@ -117,3 +129,5 @@ PEERS = {
     "qsofa": qsofa,
 }
 """Every peer, by the name it has in reports."""
+RULES = frozenset({"news2", "qsofa"})
+"""Those of them that give points, no probability."""

@@ -2,7 +2,7 @@
 
 Che et al. 2018, Recurrent Neural Networks for Multivariate Time Series with Missing Values, Scientific Reports 8:6085,
 equations 3 to 9. It reads the window that the model reads, one step a bin; static facts join before the head. One network
-a source, all its conditions as outputs. Shapes: B rows, T steps, V signals, G static signals, H hidden, C conditions.
+a condition, of all sources that teach it. Shapes: B rows, T steps, V signals, G static signals, H hidden.
 """
 
 import numpy as np
@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.conditions import CONDITIONS
 from models.signals import SIGNALS
 from models.window import HOURS
 from training.cohort import split
 from training.dataset import Examples
-from training.peers import of_all_hours, training_rows
+from training.peers import each_condition
 
 Rows = NDArray[np.int64]
 HIDDEN, BATCH, EPOCHS, PATIENCE = 64, 64, 30, 4
@@ -26,15 +25,16 @@ _STATIC = np.array([signal.kind == "static" for signal in SIGNALS])
 
 
 class GruD(nn.Module):
-    """Logits [B, C] from standardised values [B, T, V], masks [B, T, V], hours since measured [B, T, V], facts [B, 2G]."""
+    """Logits [B] from standardised values [B, T, V], masks [B, T, V], hours since measured [B, T, V], facts [B, 2G]."""
 
-    def __init__(self, signals: int, facts: int, conditions: int) -> None:
+    def __init__(self, signals: int, facts: int) -> None:
         super().__init__()
-        self.input_decay, self.input_bias = nn.Parameter(torch.zeros(signals)), nn.Parameter(torch.zeros(signals))
+        # above 0, where the decay's relu has a gradient
+        self.input_decay, self.input_bias = nn.Parameter(torch.ones(signals)), nn.Parameter(torch.zeros(signals))
         self.hidden_decay = nn.Linear(signals, HIDDEN)
         self.inputs, self.states = nn.Linear(2 * signals, 3 * HIDDEN), nn.Linear(HIDDEN, 3 * HIDDEN)
         self.dropout = nn.Dropout(DROPOUT)
-        self.head = nn.Linear(HIDDEN + facts, conditions)
+        self.head = nn.Linear(HIDDEN + facts, 1)
 
     def forward(self, x: Tensor, m: Tensor, since: Tensor, facts: Tensor) -> Tensor:
         keep_BTV = torch.exp(-torch.relu(since * self.input_decay + self.input_bias))
@@ -51,7 +51,7 @@ class GruD(nn.Module):
             hr, hz, hn = self.states(h_BH).chunk(3, -1)
             z = torch.sigmoid(xz + hz)
             h_BH = (1 - z) * torch.tanh(xn + torch.sigmoid(xr + hr) * hn) + z * h_BH
-        return self.head(self.dropout(torch.cat([h_BH, facts], -1)))
+        return self.head(self.dropout(torch.cat([h_BH, facts], -1)))[:, 0]
 
 
 class _Inputs:
@@ -82,26 +82,19 @@ class _Inputs:
 
 
 def gru_d(examples: Examples, train: Rows, test: Rows) -> NDArray[np.float32]:
-    """[test rows, C]; NaN for what a source's training rows do not teach, and for sources without measurements."""
-    told = np.full((len(test), len(CONDITIONS)), np.nan, np.float32)
-    for source in np.unique(examples.source[test]):
-        of_source = train[examples.source[train] == source]
-        taught = {}
-        for column in range(len(CONDITIONS)):
-            rows = training_rows(examples, of_source, column, seed=0)
-            if len(np.unique(examples.labels[rows, column])) == 2:
-                taught[column] = rows
-        asked = np.flatnonzero(examples.source[test] == source)
-        if taught and examples.mask[of_source].any():
-            columns = sorted(taught)
-            rows = np.unique(np.concatenate([taught[column] for column in columns]))
-            for column, found in zip(columns, _fit_and_ask(examples, rows, test[asked], columns).T, strict=True):
-                told[asked, column] = of_all_hours(found, column)
-    return told
+    """[test rows, C]; NaN for what the training rows do not teach, or teach without measurements."""
+
+    def fit(rows: Rows, asked: Rows, column: int) -> NDArray[np.float32]:
+        return _fit_and_ask(examples, rows, asked, column)
+
+    return each_condition(examples, train, test, fit)
 
 
-def _fit_and_ask(examples: Examples, rows: Rows, asked: Rows, columns: list[int]) -> NDArray[np.float32]:
-    """Trains until the inner validation patients' loss has not fallen for a while; asks the best epoch."""
+def _fit_and_ask(examples: Examples, rows: Rows, asked: Rows, column: int) -> NDArray[np.float32]:
+    """[asked] probabilities. Trains until the inner validation patients' loss has not fallen for a while; asks the best
+    epoch."""
+    if not examples.mask[rows].any():
+        return np.full(len(asked), np.nan, np.float32)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     inner, validation, _ = split(
@@ -109,13 +102,12 @@ def _fit_and_ask(examples: Examples, rows: Rows, asked: Rows, columns: list[int]
     )
     inner, validation = rows[inner], rows[validation]
     inputs = _Inputs(examples, inner)
-    network = GruD(len(inputs.series), 2 * len(inputs.facts), len(columns))
+    network = GruD(len(inputs.series), 2 * len(inputs.facts))
     optimiser = torch.optim.Adam(network.parameters(), LEARNING_RATE)
 
     def loss(at: Rows) -> Tensor:
-        label = torch.from_numpy(examples.labels[np.ix_(at, columns)])
-        known = ~torch.isnan(label)
-        return nn.functional.binary_cross_entropy_with_logits(network(*inputs(at))[known], label[known])
+        label = torch.from_numpy(examples.labels[at, column])
+        return nn.functional.binary_cross_entropy_with_logits(network(*inputs(at)), label)
 
     best, best_state, bad = np.inf, network.state_dict(), 0
     for _ in range(EPOCHS):

@@ -18,7 +18,7 @@ from training.kept import under
 from training.metrics import tasks
 
 _PROBABILITY = "probability:"
-_ROWS = ("label", "fold", "cluster", "stay", "site", "age", "male", "present")
+_ROWS = ("label", "fold", "cluster", "stay", "hour", "first_event", "site", "age", "male", "present")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Task:
     fold: NDArray[np.int64]
     cluster: NDArray[np.str_]  # patients (`Stay.cluster`)
     stay: NDArray[np.str_]
+    hour: NDArray[np.int64]  # ordinal of the snapshot within its stay (`Examples.snapshot`)
+    first_event: NDArray[np.float32]  # the same of the stay's first hour with an hourly condition, else NaN
     site: NDArray[np.str_]
     age: NDArray[np.float32]  # years, NaN where unknown
     male: NDArray[np.float32]
@@ -63,6 +65,8 @@ def collect(
             fold=fold[take],
             cluster=examples.cluster[take],
             stay=examples.stay[take],
+            hour=examples.snapshot[take],
+            first_event=examples.first_event[take, column],
             site=examples.site[take],
             age=np.where(known[:, age], examples.last[take, age], np.nan).astype(np.float32),
             male=np.where(known[:, male], examples.last[take, male], np.nan).astype(np.float32),

@@ -14,6 +14,7 @@ import orjson
 
 from models.window import MODALITIES
 from training import plots, words
+from training.bootstrap import FEW, TOO_FEW
 from training.plots import Point
 from training.studies import PROTOCOL
 
@@ -102,7 +103,9 @@ def _summary(tasks: Figures) -> str:
 
 def _task(told: Figures) -> str:
     if "auroc" not in told:
-        return _absent(f"{told['n']} rows, {told['positives']} with the event: one class only, so no figures.")
+        return _absent(
+            f"{told['n']} {told['unit']}, {told['positives']} with the event: one class only, so no figures."
+        )
     columns = [c for c in _COLUMNS if c in told]
     rows = [(["model", *(_figure(told[c]) for c in columns)], True)]
     metrics = ("auroc", "auprc", "utility" if "utility" in told else "score1")
@@ -116,7 +119,7 @@ def _task(told: Figures) -> str:
         )
         for who, peer in told["peers"].items()
         for m in metrics
-        if m in peer["difference"]
+        if m in peer["difference"] and peer["difference"][m]["verdict"] != TOO_FEW
     ]
     text = _paragraphs(words.task(told))
     if not told["peers"]:
@@ -138,7 +141,7 @@ def _task(told: Figures) -> str:
     note = f" {few} slices with fewer than 10 patients of either class are left out." if few else ""
     by_slice = _plot(
         plots.forest(slices, "AUROC by age, sex and site"),
-        f"AUROC by age, sex and site; rows with the event in brackets.{note}",
+        f"AUROC by age, sex and site; {told['unit']} with the event in brackets.{note}",
     )
     bins = [Point(x=one["told"], **one["events"]) for one in told["calibration"]]
     parts.append(
@@ -146,7 +149,7 @@ def _task(told: Figures) -> str:
     )
     if "alarms" in told:
         parts.append("<h3>At the bedside</h3>" + _paragraphs(words.alarms(told)) + _alarms(told["alarms"]))
-    parts.append("<h3>Where it cannot tell</h3>" + _abstention(told["abstention"]))
+    parts.append("<h3>Where it cannot tell</h3>" + _abstention(told["abstention"], told["unit"]))
     return "".join(parts)
 
 
@@ -168,14 +171,21 @@ def _alarms(told: Figures) -> str:
     return _table(head, rows)
 
 
-def _abstention(told: Sequence[Figures]) -> str:
-    head = ("level", "events covered", "others covered", "abstains", "right where it tells")
+def _abstention(told: Sequence[Figures], unit: str) -> str:
+    head = (
+        "level",
+        f"{unit} with the event covered",
+        f"other {unit} covered",
+        f"{unit} that abstain",
+        f"right, of {unit} where it tells",
+    )
     keys = ("coverage_event", "coverage_no_event", "abstains", "accuracy_where_it_tells")
     rows = [([f"{one['level']:.0%}", *(_figure(one[k]) if k in one else "–" for k in keys)], False) for one in told]
     return (
         "<p>Class-conditional conformal sets, cut on the other folds to hold the true outcome for that share of patients with "
-        "the event, and for that share of those without; the table shows what they held. Where the set is not exactly one "
-        "outcome the model abstains.</p>" + _table(head, rows)
+        "the event, and for that share of those without, one of their rows drawn for each. The table shows what they held, "
+        f"and counts {unit}, not patients. Where the set is not exactly one outcome the model abstains.</p>"
+        + _table(head, rows)
     )
 
 
@@ -261,16 +271,26 @@ def _method(about: Figures) -> str:
         [
             "Every data set is read into the live system's messages and through its reducer; a patient is in one fold only, and "
             "every fold has its share of each outcome. The "
-            "model and every peer learn from the other folds and are asked about the fold that they did not see; early "
-            "stopping, calibration and every other choice inside a fold sees its training patients only.",
+            "model and every peer that learns do so from the other folds' patients of all data sets that teach a condition, and "
+            "are asked about the fold that they did not see; early stopping, calibration and every other choice inside a fold "
+            "sees its training patients only.",
+            "Peers do not get all that the model gets: gradient boosting, logistic regression and GRU-D know no notes and no "
+            "scans, of a stay its last snapshot alone, of the hours without an hourly condition a share, and nothing of who "
+            "left hospital alive and died within 90 days of admission, which the model is taught as part of a death. NEWS2 "
+            "and qSOFA learn nothing.",
             "Thresholds (F1, score 1, utility, recall) and conformal cuts are chosen on the other folds' out-of-fold scores. "
             "Those scores came from models that had seen the measured fold's patients, which leaves a slight optimism.",
             "Intervals are percentiles of a bootstrap that draws whole patients; ECE's draws are recentred on its value, since "
             "drawing makes gaps larger. A difference is paired: the same draws on both scores. Intervals are not corrected for "
             "the number of comparisons. They say how far other patients of the same kind would move a figure, not what "
             "training again with another seed would.",
-            "Hourly tasks count every hour at which something is known of the patient. Where a figure needs a probability and "
-            "the score is a sum of points, it is left out.",
+            "Hourly tasks count every hour at which something is known of the patient, here and where data is taken away. "
+            "Where a figure needs a probability and the score is a sum of points, it is left out.",
+            f"Intervals of slices are of {about['slice_rounds']} draws. Missing and spoilt data were measured on the first "
+            f"{about['damaged']:,} stays of a data set, where it has so many, with {about['damaged_rounds']} draws. Where "
+            f"fewer than {FEW} patients are of the rarer class no difference is called one.",
+            "LUNA16 does not tell whose a crop is: there a crop counts as a stay, a stretch of its list about as long as a "
+            "scan as a patient, and a scan at a border may be in two folds.",
         ]
     ) + (
         f'<p class="soft">Data, by the beginning of its SHA-256: {escape(sources)}. Recipe: {escape(recipe)}. '

@@ -21,13 +21,15 @@ from models.signals import SIGNALS
 from models.window import MODALITIES
 from streaming.envelope import Event, Measurements
 from streaming.messages import Note
-from training.bootstrap import figure, resample, verdict
+from training.bootstrap import figure, rarer, resample, verdict
 from training.kept import Arrays, under
 from training.metrics import figures, ranked
 from training.scores import Scores, score
 from training.stays import Picture, Stay
 
 Damage = Callable[[Stay, np.random.Generator], Stay]
+ROUNDS = 200
+"""Bootstrap draws of each damage's figures."""
 RATES = tuple(round(0.1 * step, 1) for step in range(1, 10))
 _PROBABILITY, _ITEMS = "probability:", "items:"
 _STATIC = frozenset(row for row, signal in enumerate(SIGNALS) if signal.kind == "static")
@@ -190,7 +192,8 @@ def damaged(stays: Iterable[Stay], damage: Damage, seed: int = 0) -> Iterable[St
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Stays scored as they are (damage "none") and damaged; rows and their order do not depend on the damage.
+    """Stays scored as they are (damage "none") and damaged; rows and their order do not depend on the damage: those at which
+    something was known of the patient before it.
 
     labels: f32 [N, C], NaN where it does not count. cluster: [N] patients (`Stay.cluster`). By damage: probability f32
     [N, C]; items [N], what a score rests on.
@@ -230,12 +233,13 @@ def ask(
         report(f"robustness {number + 1}/{len(chosen)}: {name}")
         found[name] = score(predictor, damaged(stays, damage))
     base = found["none"]
+    known = base.items > 0
     return Asked(
         conditions=base.conditions,
-        labels=base.labels,
-        cluster=base.cluster,
-        probability={name: scores.probability for name, scores in found.items()},
-        items={name: scores.items for name, scores in found.items()},
+        labels=base.labels[known],
+        cluster=base.cluster[known],
+        probability={name: scores.probability[known] for name, scores in found.items()},
+        items={name: scores.items[known] for name, scores in found.items()},
     )
 
 
@@ -243,8 +247,8 @@ def curves(parts: Sequence[Asked]) -> dict[str, Any]:
     """Per condition and damage: figures, and the paired change from the undamaged scores.
 
     parts: each fold's stays, scored by the model that did not learn from them (one part for an artifact).
-    `{condition: {damage: {"n", "positives", metric: figure, "change": {metric: figure + "verdict"}}}}`; the damage "none"
-    has no change.
+    `{condition: {damage: {"n", "positives", "rarer", metric: figure, "change": {metric: figure + "verdict"}}}}`; the damage
+    "none" has no change.
     """
     found: dict[str, Any] = {}
     base: dict[str, dict[str, NDArray[np.float64]]] = {}
@@ -259,7 +263,9 @@ def curves(parts: Sequence[Asked]) -> dict[str, Any]:
                 base[condition] = draws
             else:
                 change = {metric: figure(draws[metric] - base[condition][metric]) for metric in draws}
-                one["change"] = {metric: value | {"verdict": verdict(value)} for metric, value in change.items()}
+                one["change"] = {
+                    metric: value | {"verdict": verdict(value, one["rarer"])} for metric, value in change.items()
+                }
             found.setdefault(condition, {})[name] = one
     return found
 
@@ -277,5 +283,10 @@ def _told(
     probability = np.concatenate([part.probability[damage][:, column] for part in parts])[rows]
     cluster = np.concatenate([part.cluster for part in parts])[rows]
     items = np.concatenate([part.items[damage] for part in parts])[rows]
-    about = {"n": len(label), "positives": int(label.sum()), "without_data": int((items == 0).sum())}
-    return about, ranked(label, probability, resample(cluster, rounds=200))
+    about = {
+        "n": len(label),
+        "positives": int(label.sum()),
+        "rarer": rarer(label, cluster),
+        "without_data": int((items == 0).sum()),
+    }
+    return about, ranked(label, probability, resample(cluster, ROUNDS))

@@ -35,7 +35,8 @@ LIMITS = (
     "from the eICU demo and the few radiographs whose licence lets weights be given away.",
     "A lung nodule is asked of a crop of 50 px around a candidate, as LUNA16 gives them: candidates are not looked for.",
     "So few openly licensed radiographs have an outcome that radiographs say nothing yet of a patient: training adds "
-    "scans that carry no information, so that a scan's presence moves no score.",
+    "scans that carry no information, so that a scan's mere presence moves scores little; it still moves mortality's log "
+    "odds somewhat.",
     "The metrics are those of one split and one seed; cross-validated figures stand in the report.",
     "Intervals state how well the calibration is known, not how ill a patient might be.",
 )
@@ -91,8 +92,9 @@ def about(recipe: Recipe, trained: Trained, metrics: Mapping[str, Any], root: Pa
         | {"imagenet weights of the scan encoder's trunk": imagenet.LICENCE},
         "intended_use": "Replays, latency tests and research on streaming early warning.",
         "limits": LIMITS,
-        "thresholds_from": "validation patients: by the score alone watch keeps 80 % recall, warning 50 %, critical 20 %; "
-        "`recall` is what alerts are raised on, since an abstaining score raises none",
+        "thresholds_from": "validation patients' rows, hours of an hourly condition and snapshots of any other, no patients: "
+        "by the score alone watch keeps 80 % of those with the event, warning 50 %, critical 20 %; `recall` is the share of "
+        "them that alerts are raised on, since an abstaining score raises none",
         "recall": trained.recall,
         "own_share": dict(zip(NAMES, trained.share.tolist(), strict=True)),
         "versions": {name: version(name) for name in ("torch", "onnx", "numpy", "tokenizers")}

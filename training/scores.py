@@ -23,7 +23,8 @@ from training.stays import Stay
 
 _STAYS = 128
 _KEPT = (
-    "probability", "abstains", "labels", "standing", "ordinal", "source", "cluster", "stay", "site", "age", "male", "items",
+    "probability", "abstains", "labels", "standing", "hour", "first_event", "source", "cluster", "stay", "site", "age", "male",
+    "items",
 )  # fmt: skip
 _AGE, _MALE = by_name["age"], by_name["male"]
 
@@ -38,6 +39,8 @@ class Scores:
     labels: NDArray[np.float32]  # [N, C], NaN where it does not count
     cluster: NDArray[np.str_]  # [N] patients (`Stay.cluster`)
     stay: NDArray[np.str_]
+    hour: NDArray[np.int64]  # [N] ordinal of the snapshot within its stay
+    first_event: NDArray[np.float32]  # [N, C] `Stay.first_event`, an ordinal as well
     site: NDArray[np.str_]
     age: NDArray[np.float32]  # [N] years, NaN where unknown
     male: NDArray[np.float32]
@@ -75,9 +78,9 @@ def score(predictor: Predictor, stays: Iterable[Stay], report: Callable[[str], N
             report(f"{done} stays scored")
     shape = (-1, len(names))
     labels = np.array(rows["labels"], np.float32).reshape(shape)
-    ordinal, source = np.array(rows["ordinal"], np.int64), np.array(rows["source"], str)
+    hour, source = np.array(rows["hour"], np.int64), np.array(rows["source"], str)
     for one in np.unique(source):
-        early = (source == one) & (ordinal < ordinal[source == one].max())
+        early = (source == one) & (hour < hour[source == one].max())
         labels[early[:, None] & np.array(rows["standing"], bool).reshape(shape)] = np.nan
     return Scores(
         conditions=names,
@@ -86,6 +89,8 @@ def score(predictor: Predictor, stays: Iterable[Stay], report: Callable[[str], N
         labels=labels,
         cluster=np.array(rows["cluster"], str),
         stay=np.array(rows["stay"], str),
+        hour=hour,
+        first_event=np.array(rows["first_event"], np.float32).reshape(shape),
         site=np.array(rows["site"], str),
         age=np.array(rows["age"], np.float32),
         male=np.array(rows["male"], np.float32),
@@ -146,7 +151,8 @@ class _Walk:
         told["abstains"].append(scored.abstains)
         told["labels"].append([self._label(name, ordinal, last) for name in names])
         told["standing"].append([name not in self.stay.hourly for name in names])
-        told["ordinal"].append(ordinal)
+        told["hour"].append(ordinal)
+        told["first_event"].append([self.stay.first_event(name) for name in names])
         told["source"].append(self.stay.source)
         told["cluster"].append(self.stay.cluster)
         told["stay"].append(self.stay.patient)

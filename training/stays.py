@@ -52,6 +52,11 @@ class Stay:
         if not self.cluster:
             object.__setattr__(self, "cluster", self.group)
 
+    def first_event(self, condition: str) -> float:
+        """Ordinal of the first snapshot that has an hourly condition; NaN where none has or it is not hourly."""
+        labels = self.hourly.get(condition, ())
+        return next((float(ordinal) for ordinal, label in enumerate(labels) if label == 1), np.nan)
+
 
 def vitals_event(patient: str, number: int, time_ms: int, measured: Sequence[tuple[str, float, str]]) -> Event:
     """One vitals event of (LOINC, value, UCUM unit), all of one time."""

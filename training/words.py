@@ -1,12 +1,14 @@
-"""The report's sentences, made from its figures. A difference is called one only where its paired 95 % interval excludes 0."""
+"""The report's sentences, made from its figures. A difference is called one only where its paired 95 % interval excludes 0,
+and of too few patients none is.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from training.bootstrap import FEW, TOO_FEW
 from training.plots import short
 
 Figures = Mapping[str, Any]
-FEW = 30
 NAMES = {
     "auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE", "brier": "Brier score", "f1": "F1", "score1": "score 1",
     "accuracy": "accuracy", "precision": "precision", "recall": "recall", "utility": "utility",
@@ -37,7 +39,7 @@ def compared_with(score: str) -> str:
 
 
 def beside(other: str, difference: Figures, metrics: Sequence[str], subject: str = "The model") -> str:
-    """`The model is above X in AUROC (.012 [.004, .020]) and not told apart from it in AUPRC (...)`"""
+    """`The model is above X in AUROC (.012 [.004, .020]) and not told apart from it in AUPRC (...)`; empty of too few."""
     by_verdict: dict[str, list[str]] = {}
     for metric in metrics:
         if metric in difference:
@@ -55,16 +57,23 @@ def beside(other: str, difference: Figures, metrics: Sequence[str], subject: str
 def task(told: Figures) -> list[str]:
     """What a task's figures say of the model and of it beside each peer."""
     metrics = ["auroc", "auprc", "utility" if "utility" in told else "score1"]
-    few = min(told["patients_with_event"], told["patients"] - told["patients_with_event"])
     lines = [
-        f"{told['n']:,} rows of {told['patients']:,} patients, {told['positives']:,} with the event; "
+        f"{told['n']:,} {told['unit']} of {told['patients']:,} patients, {told['positives']:,} with the event; "
         + ", ".join(f"{NAMES[m]} {figure(told[m])}" for m in (*metrics, "ece") if m in told)
         + "."
     ]
-    if few < FEW:
-        lines.append(f"Only {few} patients are of the rarer class: intervals from so few are narrower than the truth.")
+    if told["rarer"] < FEW:
+        lines.append(too_few(told))
     lines += [beside(who, peer["difference"], metrics) for who, peer in told["peers"].items()]
     return [line for line in lines if line]
+
+
+def too_few(told: Figures) -> str:
+    """Why nothing is said of differences."""
+    return (
+        f"Only {told['rarer']} patients are of the rarer class: intervals from so few are narrower than the truth, and no "
+        "difference is called one."
+    )
 
 
 def alarms(told: Figures) -> list[str]:
@@ -90,6 +99,8 @@ def study(told: Figures, metrics: Sequence[str] = ("auroc", "auprc")) -> list[st
     """The first score beside each variant that it is told apart from, then beside the others at once."""
     if "scores" not in told:
         return [f"{told['n']} rows, {told['positives']} with the event: too few for figures."]
+    if told["rarer"] < FEW:
+        return [too_few(told)]
     first, *others = told["scores"]
     subject = "The model" if first == "model" else first[0].upper() + first[1:]
     lines, alike = [], []
@@ -117,11 +128,12 @@ def bars(told: Figures, kind: str) -> str:
     below, all_ = [], 0
     for where, one in told.items():
         for who, score in list(one.get("scores", {}).items())[1:]:
-            all_ += 1
-            if score["difference"]["auroc"]["verdict"] == "below":
+            verdict = score["difference"]["auroc"]["verdict"]
+            all_ += verdict != TOO_FEW
+            if verdict == "below":
                 below.append(f"{where} ({called(who)})")
     if not all_:
-        return ""
+        return f"Too few patients of the rarer class for any comparison of {kind}."
     if not below:
         return f"In none of {all_} comparisons of {kind} is the fused model below by more than the interval of the difference."
     return f"The fused model is below by more than the interval in {len(below)} of {all_} comparisons of {kind}: {listed(below)}."
@@ -129,6 +141,8 @@ def bars(told: Figures, kind: str) -> str:
 
 def damage(curves: Figures) -> list[str]:
     """Which damages change AUROC by more than the interval of the change, and which don't."""
+    if curves["none"]["rarer"] < FEW:
+        return [too_few(curves["none"])]
     down = [name for name, one in curves.items() if one.get("change", {}).get("auroc", {}).get("verdict") == "below"]
     up = [name for name, one in curves.items() if one.get("change", {}).get("auroc", {}).get("verdict") == "above"]
     rest = len(curves) - 1 - len(down) - len(up)

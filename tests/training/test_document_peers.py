@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -27,6 +29,13 @@ def test_each_peer_tells_the_ill_from_the_well_and_nothing_else(examples, peers,
     told = peers[name](examples, TRAIN, TEST)
     assert roc_auc_score(examples.labels[TEST, COLUMN], told[:, COLUMN]) > 0.75
     assert np.isnan(np.delete(told, COLUMN, axis=1)).all()
+
+
+@pytest.mark.parametrize("name", ("notes_logistic", "scans_logistic", "late_fusion"))
+def test_a_peer_learns_from_every_source_that_teaches_the_condition(examples, peers, name):
+    """The source that is asked about taught nothing."""
+    other = replace(examples, source=np.where(np.arange(120) < 80, "test", "other"))
+    assert roc_auc_score(examples.labels[TEST, COLUMN], peers[name](other, TRAIN, TEST)[:, COLUMN]) > 0.75
 
 
 def test_late_fusion_hears_every_member(examples, peers):

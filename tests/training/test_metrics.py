@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from training.bootstrap import Resample, figure, resample, verdict
+from training.bootstrap import FEW, TOO_FEW, Resample, figure, rarer, resample, verdict
 from training.metrics import at_threshold, calibration, ece, evaluate, ranked
 from training.thresholds import best, f1, for_recall, nested, score1
 
@@ -78,9 +78,16 @@ def test_a_difference_is_paired_and_told_only_where_its_interval_excludes_zero()
     sample = resample(np.arange(600).astype(str))
     better, same = ranked(label, told, sample)["auroc"], ranked(label, told * 0.5, sample)["auroc"]
     worse = ranked(label, rng.random(600), sample)["auroc"]
-    assert verdict(figure(better - worse)) == "above"
-    assert verdict(figure(worse - better)) == "below"
-    assert verdict(figure(better - same)) == "not told apart"
+    assert verdict(figure(better - worse), 600) == "above"
+    assert verdict(figure(worse - better), 600) == "below"
+    assert verdict(figure(better - same), 600) == "not told apart"
+    assert verdict(figure(better - worse), FEW - 1) == TOO_FEW
+
+
+def test_the_rarer_class_is_counted_in_patients():
+    label, patient = np.array([1, 0, 1, 0, 0, 0]), np.array(["a", "a", "b", "c", "d", "e"])
+    assert rarer(label, patient) == 2
+    assert rarer(1 - label, patient) == 1  # but b all ever have it
 
 
 def test_three_hundred_thousand_hours_are_feasible():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,18 @@ def test_each_peer_tells_the_ill_from_the_well(examples, name):
     told = PEERS[name](examples, train, test)[:, DEATH]
     ill = examples.labels[test, DEATH] == 1
     assert told[ill].mean() > told[~ill].mean()
+
+
+@pytest.mark.parametrize("name", ("gradient-boosting", "logistic-regression"))
+def test_a_peer_learns_from_every_source_that_teaches_a_condition(name):
+    """Of the second source's patients too few are known to learn anything from."""
+    made = list(stays(90))
+    examples = build([replace(stay, source="other" if number >= 60 else "test") for number, stay in enumerate(made)])
+    ordinal = np.arange(len(examples.labels)) // HOURS
+    train, test = np.flatnonzero(ordinal < 61), np.flatnonzero(ordinal > 62)
+    told = PEERS[name](examples, train, test)[:, DEATH]
+    ill = examples.labels[test, DEATH] == 1
+    assert told[ill].min() > told[~ill].max()
 
 
 def test_qsofa_knows_a_coma_scale_by_its_parts():

@@ -68,10 +68,20 @@ def test_what_it_was_not_taught_it_does_not_speak_of():
     assert np.isnan(told[examples.source[1::2] == "notes"]).all()
 
 
+def test_one_network_learns_from_all_sources():
+    """A source of one class alone is told by what another's stays teach."""
+    told_by = [_stay(number, number % 2) for number in range(60)]
+    asked = [replace(_stay(number, number % 2), source="well") for number in range(60, 90)]
+    examples = build(told_by + [replace(stay, labels={"in-hospital-mortality": 0.0}) for stay in asked])
+    told = gru_d(examples, np.arange(70), np.arange(70, 90))[:, MORTALITY]
+    ill = np.arange(70, 90) % 2 == 1
+    assert told[ill].mean() > told[~ill].mean() + 0.2
+
+
 def test_what_is_missing_decays_from_its_last_value_to_the_mean():
     torch.manual_seed(0)
     signals = sum(signal.kind != "static" for signal in SIGNALS)
-    network = GruD(signals, 4, 1).eval()
+    network = GruD(signals, 4).eval()
     with torch.no_grad():
         network.input_decay.fill_(100.0)  # forgets at once
     x, mask = torch.randn(2, 6, signals), torch.zeros(2, 6, signals)
@@ -83,9 +93,20 @@ def test_what_is_missing_decays_from_its_last_value_to_the_mean():
     assert torch.equal(network(x, mask, since, facts), network(x_other, mask, since, facts))
 
 
+def test_every_parameter_learns_from_the_first_step():
+    torch.manual_seed(0)
+    network = GruD(5, 2).eval()
+    mask = torch.zeros(4, 6, 5)
+    mask[:, 0] = 1
+    since = torch.arange(6.0).view(1, 6, 1).expand(4, 6, 5) / 6
+    network(torch.randn(4, 6, 5), mask, since, torch.randn(4, 2)).sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad.abs().max() > 0, name
+
+
 @pytest.mark.parametrize("rows", [1, 3])
 def test_rows_do_not_depend_on_their_batch(rows):
     torch.manual_seed(0)
-    network = GruD(5, 2, 2).eval()
+    network = GruD(5, 2).eval()
     inputs = (torch.randn(4, 6, 5), (torch.rand(4, 6, 5) < 0.5).float(), torch.rand(4, 6, 5), torch.randn(4, 2))
     torch.testing.assert_close(network(*inputs)[:rows], network(*(one[:rows] for one in inputs)))

@@ -8,13 +8,14 @@ import pytest
 
 from models.window import MODALITIES
 from training import figures, report, words
+from training.bootstrap import FEW
 from training.predictions import Task, load, save
 from training.recipes import reference
 from training.studies import variants
 
 ABOUT = {
     "recipe": {"name": "test"}, "folds": 2, "study_folds": 2, "rounds": 60, "seed": 1, "quick": False, "sources": ["a"],
-    "data_sha256": {"a": "0" * 64}, "versions": {"numpy": "2"},
+    "data_sha256": {"a": "0" * 64}, "versions": {"numpy": "2"}, "slice_rounds": 33, "damaged": 4321, "damaged_rounds": 77,
 }  # fmt: skip
 
 
@@ -31,6 +32,8 @@ def _task(rng, stays=240, hours=1, name="physionet2012.in-hospital-mortality"):
         fold=(stay % 2).astype(np.int64),
         cluster=stay.astype(str),
         stay=stay.astype(str),
+        hour=place,
+        first_event=np.where(ill[stay] & (hours > 1), (hours * 2) // 3, np.nan).astype(np.float32),
         site=np.where(stay % 3 == 0, "MICU", "SICU"),
         age=np.where(stay % 10 == 0, np.nan, 40 + stay % 50).astype(np.float32),
         male=(stay % 2).astype(np.float32),
@@ -65,6 +68,41 @@ def test_a_task_has_every_figure_with_its_interval(standing, hourly):
 def test_points_of_a_rule_have_no_calibration(standing):
     assert "ece" in standing["peers"]["gradient-boosting"]
     assert "ece" not in standing["peers"]["news2"] and "brier" not in standing["peers"]["news2"]
+
+
+def test_a_rule_of_few_points_is_no_probability_either():
+    """As qSOFA, which hardly ever gave a second point to one of few patients."""
+    task = _task(np.random.default_rng(4))
+    points = (task.probability["news2"] > 6).astype(np.float32)
+    told = figures.of_task(task.scored(task.probability | {"qsofa": points}), rounds=20)["peers"]["qsofa"]
+    assert "auroc" in told and "ece" not in told and "brier" not in told
+
+
+def test_nothing_is_called_a_difference_of_too_few_patients():
+    told = figures.of_task(_task(np.random.default_rng(0), 60), rounds=60)
+    assert told["rarer"] < FEW and told["peers"]["news2"]["difference"]["auroc"]["low"] > 0
+    said = " ".join(words.task(told))
+    assert "no difference is called one" in said and "NEWS2" not in said
+    page = report.page({"about": ABOUT, "tasks": {"covid.critical-course": told}})
+    assert not re.search(r'class="(above|below)"', page) and "Model minus peer" not in page
+    compared = figures.compared(_task(np.random.default_rng(0), 60), "model", rounds=60)
+    assert words.study(compared) == [words.too_few(compared)]
+    assert words.bars({"only notes": compared}, "subsets").startswith("Too few patients")
+    assert words.damage({"none": compared, "only/notes": compared}) == [words.too_few(compared)]
+
+
+def test_what_counts_hours_says_so(standing, hourly):
+    assert (standing["unit"], hourly["unit"]) == ("stays", "hours")
+    for told, unit in ((standing, "stays"), (hourly, "hours")):
+        page = report.page({"about": ABOUT, "tasks": {"physionet2019.sepsis-6h": told}})
+        assert words.task(told)[0].startswith(f"{told['n']:,} {unit} of ")
+        assert f"{unit} that abstain" in page and f"counts {unit}, not patients" in page
+
+
+def test_the_page_says_how_much_was_damaged_and_how_often_it_was_drawn():
+    page = report.page({"about": ABOUT})
+    assert "first 4,321 stays" in page and "with 77 draws" in page and "of 33 draws" in page
+    assert "no notes and no scans" in page and "90 days" in page
 
 
 def test_the_text_calls_a_difference_one_only_where_the_paired_interval_excludes_zero(standing):
@@ -117,7 +155,8 @@ def test_predictions_come_back_as_they_were_saved(tmp_path):
     (again,) = load(tmp_path)
     assert again.name == task.name and set(again.probability) == set(task.probability)
     np.testing.assert_array_equal(again.probability["model"], task.probability["model"])
-    np.testing.assert_array_equal(again.cluster, task.cluster)
+    for name in ("cluster", "hour", "first_event"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(task, name))
 
 
 def test_a_study_names_those_it_is_told_apart_from_and_the_others_at_once():
@@ -126,7 +165,7 @@ def test_a_study_names_those_it_is_told_apart_from_and_the_others_at_once():
         return {"difference": {"auroc": one, "auprc": one | {"verdict": "not told apart"}}}
 
     alike = {name: gap("not told apart") for name in ("without ages", "without trees")}
-    told = {"scores": {"model": {}, "only notes": gap("above"), **alike}}
+    told = {"rarer": FEW, "scores": {"model": {}, "only notes": gap("above"), **alike}}
     assert words.study(told) == [
         "The model is above one of only notes in AUROC (.100 [.050, .200]) and not told apart from it in AUPRC "
         "(.100 [.050, .200]).",

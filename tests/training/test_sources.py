@@ -95,6 +95,25 @@ def test_only_pictures_that_may_be_given_away_unless_told_otherwise(data_root):
     assert np.isfinite(all_of_them[0].pictures[0].pixels).all()
 
 
+def test_a_note_ends_before_the_first_sentence_that_gives_the_outcome_away():
+    told = (
+        "Cough for 3 days.  SpO2 89 %! As dyspnoea grew, she was admitted to our intensive care unit. Weaned on day 9."
+    )
+    assert covid.before_outcome(told) == "Cough for 3 days. SpO2 89 %!"
+    assert covid.before_outcome("Just stepped down from HDU. New oxygen requirements.") == ""
+    assert covid.before_outcome("Fever. Dry cough") == "Fever. Dry cough"
+
+
+def test_no_note_says_what_came_after_the_outcome_unless_told_otherwise(data_root):
+    def texts(masked):
+        stays = covid.read(data_root / "covid_chestxray", open_only=False, masked=masked)
+        return [event.data.text for stay in stays for event in stay.events if isinstance(event.data, Note)]
+
+    cut, whole = texts(True), texts(False)
+    assert not any(covid._LEAKS.search(text) for text in cut) and any(covid._LEAKS.search(text) for text in whole)
+    assert any("admitted to our" in text for text in whole) and not any("admitted to our" in text for text in cut)
+
+
 def test_who_died_soon_after_hospital_is_taught_as_part_of_a_death_and_counted_as_alive(data_root, tmp_path):
     root = data_root / "physionet2012"
     with (root / "Outcomes-a.csv").open(encoding="utf-8") as lines:

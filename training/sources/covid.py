@@ -1,14 +1,16 @@
 """COVID image data collection: chest radiograph, clinical note, the few charted values; critical course.
 
-Only pictures taken before the critical course, and with the words that give the outcome away masked in the note (46 % of
-the critical ones mention the ICU or a ventilator). What enters weights that are given away are only pictures whose own
-licence allows that (`open_only`); the others may be measured on. Age and sex head the note, as they head a request for
-a radiograph, because the vitals' window begins with a measurement, and most patients here have none.
+Only pictures taken before the critical course, and of a note only what stands before the first sentence with a word that
+gives the outcome away: case reports tell in order, so that all after it is of later, too. What enters weights that are
+given away are only pictures whose own licence allows that (`open_only`); the others may be measured on. Age and sex head
+the note, as they head a request for a radiograph, because the vitals' window begins with a measurement, and most patients
+here have none.
 """
 
 import csv
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ _LEAKS = re.compile(
     r"stepped down|step(?:ping)? down|transferred|ards)\b",
     re.IGNORECASE,
 )
+_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?])\s+")
 _CHARTED = {
     "temperature": ("temperature", "Cel"),
     "n_temp": ("temperature", "Cel"),
@@ -39,13 +42,13 @@ _CHARTED = {
 }
 
 
-def mask_leaks(text: str) -> str:
-    """The note without the words that name the outcome."""
-    return _LEAKS.sub(" ", text)
+def before_outcome(text: str) -> str:
+    """The note's sentences up to the first that holds a word which gives the outcome away."""
+    return " ".join(takewhile(lambda sentence: not _LEAKS.search(sentence), _BETWEEN_SENTENCES.split(text)))
 
 
 def read(root: Path, open_only: bool = True, masked: bool = True) -> Iterator[Stay]:
-    """One stay a picture; pictures of one patient share a group. `masked` False leaves the note as it was written."""
+    """One stay a picture; pictures of one patient share a group. `masked` False leaves the note whole."""
     from PIL import Image
 
     with (root / "index.csv").open(encoding="utf-8", newline="") as lines:
@@ -58,7 +61,7 @@ def read(root: Path, open_only: bool = True, masked: bool = True) -> Iterator[St
         patient = f"covid-{number}"
         measured = _measured(row)
         events = [vitals_event(patient, 0, EPOCH_MS, measured)] if measured else []
-        note = mask_leaks(row["clinical_notes"]) if masked else row["clinical_notes"]
+        note = before_outcome(row["clinical_notes"]) if masked else row["clinical_notes"]
         text = f"{_header(row)} {note}".strip()
         if text:
             events.append(note_event(patient, 0, EPOCH_MS, text))
