@@ -11,22 +11,22 @@ from models.trees import DEPTH, NEVER, NODES, BoostedTrees
 from training.hand import telling
 
 Rows = NDArray[np.int64]
-BAGS = 3
-"""Fits whose mean is served, each with another choice of features at its splits."""
 
 
 def fit_trees(
     trees: BoostedTrees, place: int, features: NDArray[np.floating], taught: NDArray[np.floating], seeds: Sequence[int]
 ) -> None:
-    """The mean log odds of one fit a seed, each with its share of the trees. taught: [rows] in [0, 1]; what lies between
-    is the share of the fits that learn 1, by turns from row to row."""
+    """The mean log odds of one fit a seed, each with its share of the trees and its own choice of features at splits.
+
+    taught: [rows] in [0, 1]; what lies between is the share of the fits that learn 1, by turns from row to row.
+    """
     common = telling(features)
     turn = np.cumsum((taught > 0) & (taught < 1))
     for number, seed in enumerate(seeds):
         label = (turn + number) % len(seeds) + 0.5 < taught * len(seeds)
         fitted = HistGradientBoostingClassifier(
             learning_rate=0.07,
-            max_iter=trees.threshold.shape[1] // BAGS,
+            max_iter=trees.threshold.shape[1] // len(seeds),
             max_depth=DEPTH,
             max_leaf_nodes=None,
             min_samples_leaf=20,

@@ -114,7 +114,7 @@ def train(
     fit_scales(network, examples, learned)
     learning, both = None, np.concatenate([learned, judged])
     if recipe.boosted:
-        learning = fit_odds(network.vitals, recipe.boosted, examples, both, recipe.seed, report)
+        learning = fit_odds(network.vitals, recipe.boosted, examples, both, recipe.seed, report, recipe.bags)
     seen, spoken = _taught_documents(network, tokenizer, examples, learned, judged, recipe, report, seen)
     batches = _batches(network, tokenizer, examples, seen, learned, learning, spoken)
     believed = _believed(recipe, learning)

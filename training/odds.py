@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from models.conditions import CONDITIONS, NAMES
 from models.odds import Odds
 from models.vitals import INPUTS, VitalsEncoder
-from training.boosting import BAGS, fit_trees
+from training.boosting import fit_trees
 from training.cohort import patient_folds
 from training.dataset import Examples
 from training.hand import AT_ONCE, hand_features
@@ -51,6 +51,7 @@ def fit_odds(
     rows: Rows,
     seed: int,
     report: Callable[[str], None],
+    bags: int = 1,
 ) -> Learning:
     """Fills the encoder's odds in place from these rows; its normal scores are there already."""
     fold = patient_folds(examples.group, examples.stratum, rows, FOLDS, seed)
@@ -66,13 +67,13 @@ def fit_odds(
         features, told = hand_features(examples, learned), summarised(vitals, examples, learned)
         for number, odds in enumerate(inner):
             rest = fold[learned] != number
-            _fit(odds, place, features[rest], told[rest], taught[rest], _seeds(seed, number))
+            _fit(odds, place, features[rest], told[rest], taught[rest], _seeds(seed, number, bags))
         told_of = _unseen(inner, place, fold[learned], features, told)
         share = best_share(*told_of, label)
         report(f"share of the regression: {share}")
         for odds in (*inner, vitals.odds):
             odds.share[place] = share
-        _fit(vitals.odds, place, features, told, taught, _seeds(seed, FOLDS))
+        _fit(vitals.odds, place, features, told, taught, _seeds(seed, FOLDS, bags))
         fitted.append(condition)
     return Learning(inner, fold, fitted)
 
@@ -89,8 +90,8 @@ def _fit(
     fit_additive(odds, place, told, taught)
 
 
-def _seeds(seed: int, number: int) -> list[int]:
-    return [seed + BAGS * number + bag for bag in range(BAGS)]
+def _seeds(seed: int, number: int, bags: int) -> list[int]:
+    return [seed + bags * number + bag for bag in range(bags)]
 
 
 def _unseen(

@@ -35,7 +35,9 @@ class Recipe:
     boosted: tuple[str, ...] = ()
     """Conditions whose log odds by boosted trees and logistic regression the vitals encoder knows."""
     trees: int = 0
-    """Trees of each of them, shared among its fits (`boosting.BAGS`)."""
+    """Trees of each of them, shared among its fits."""
+    bags: int = 1
+    """Fits of each of them, whose mean is served."""
     linear: tuple[str, ...] = ()
     """Conditions whose log odds by a linear fit the notes' and scans' encoders know, and the fusion weighs."""
     train_share: float = 0.70
@@ -69,7 +71,8 @@ def reference() -> Recipe:
         drop_signals=0.5,
         snapshots=0.3,
         boosted=("in-hospital-mortality", "sepsis-6h"),
-        trees=390,
+        trees=1170,
+        bags=9,
         linear=("in-hospital-mortality", "critical-course", "lung-nodule"),
         plain_scans=0.2,
         train_share=0.75,
