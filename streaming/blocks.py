@@ -19,7 +19,7 @@ BLOCK_MS = 15 * MINUTE_MS
 RESOLUTION_MS = MINUTE_MS
 """Of one signal's measurements in one minute the newest is kept. Nobody charts faster; a monitor at 1 Hz does."""
 
-RETRACTED_RANK = 255
+CORRECTED_RANK, RETRACTED_RANK = 2, 255
 SIGNAL_BITS = 8
 ENTRY = np.dtype(
     [("key", "<i8"), ("recorded", "<i8"), ("value", "<f4"), ("version", "<u4"), ("rank", "u1")],
@@ -119,7 +119,10 @@ def entries_of(data: bytes) -> list[bytes]:
 def _deciding(entries: NDArray[np.void]) -> NDArray[np.void]:
     """Of each signal and minute the entry that decides, sorted: what `_put` of each in turn gives."""
     group = (entries["key"] >> SIGNAL_BITS) // RESOLUTION_MS << SIGNAL_BITS | entries["key"] & 0xFF
-    order = np.lexsort([entries[name] for name in ("value", "version", "recorded", "rank", "key")] + [group])
+    tier = np.minimum(entries["rank"], CORRECTED_RANK)
+    order = np.lexsort(
+        [*(entries[name] for name in ("value", "version", "rank", "recorded")), tier, entries["key"], group]
+    )
     last = np.flatnonzero(np.diff(group[order], append=group[order[-1:]] + 1))
     found = entries[order[last]]
     return found[found["key"].argsort(kind="stable")]
@@ -150,7 +153,8 @@ def _put(data: bytes, entry: bytes) -> bytes:
     return data[:held] + data[held + SIZE : place] + entry + data[place:]  # it is older, so it lies before
 
 
-def decides(entry: bytes) -> tuple[int, int, int, int, float]:
-    """What decides between two entries of one signal and minute: time, status, recorded time, event id, value."""
+def decides(entry: bytes) -> tuple[int, int, int, int, int, float]:
+    """What decides between two entries of one signal and minute: time, status, recorded time, event id, value. Of a correction
+    and a retraction the later recorded counts, on a tie the retraction."""
     key, recorded, value, version, rank = _ENTRY.unpack(entry)
-    return (key >> SIGNAL_BITS, rank, recorded, version, value)
+    return (key >> SIGNAL_BITS, min(rank, CORRECTED_RANK), recorded, rank, version, value)

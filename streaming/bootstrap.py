@@ -14,7 +14,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from models import artifact, backends
 from models.golden import GoldenMismatch
 from models.predictor import Predictor
-from streaming import alerting, garbage, published, topics, turns, watched_loop
+from streaming import alerting, garbage, topics, turns, watched_loop
 from streaming.agent import Worker
 from streaming.blobs import open_store
 from streaming.clock import make_clock, wall_ms
@@ -23,6 +23,7 @@ from streaming.errors import ConfigError, Unavailable, WardwatchError
 from streaming.health import Health
 from streaming.metrics import Metrics
 from streaming.outbox import Publisher
+from streaming.past import Past
 from streaming.pipeline import INPUTS, Pipeline, Rules
 from streaming.scoring import Scorer
 from streaming.settings import Settings
@@ -104,7 +105,7 @@ async def run_fusion(settings: Settings) -> None:
                 silence_ms=_silence_ms(settings),
             ),
             executor,
-            partial(published.read, settings.kafka_bootstrap, settings.topic_prefix),
+            Past(settings.kafka_bootstrap, settings.topic_prefix),
         )
         worker = Worker("fusion", INPUTS, pipeline, metrics, settings)
         await publisher.start()

@@ -34,10 +34,6 @@ class Clock(Protocol):
         """The time at which ages are reckoned for a patient whose newest record was stored then."""
         ...
 
-    def was_as_of(self, newest_recorded_ms: int, broker_ms: int) -> int:
-        """What that time was when an event came that the broker took then: for a state that is made again."""
-        ...
-
 
 class WallClock:
     """Service: ages run on while nothing arrives."""
@@ -46,9 +42,6 @@ class WallClock:
 
     def as_of(self, newest_recorded_ms: int) -> int:
         return max(wall_ms(), newest_recorded_ms)
-
-    def was_as_of(self, newest_recorded_ms: int, broker_ms: int) -> int:
-        return max(min(broker_ms, wall_ms()), newest_recorded_ms)
 
 
 class EventsClock:
@@ -61,9 +54,6 @@ class EventsClock:
     mode: ClockMode = "events"
 
     def as_of(self, newest_recorded_ms: int) -> int:
-        return newest_recorded_ms
-
-    def was_as_of(self, newest_recorded_ms: int, broker_ms: int) -> int:
         return newest_recorded_ms
 
 

@@ -60,11 +60,9 @@ class Decider:
         outcome.write(session).offsets[kind] = session.taken[kind] = offset
         if one.error is not None:
             outcome.count(session, f"refused:{kind}")
-            if one.letter is not None and not session.rebuilds(kind, offset):
+            if one.letter is not None:
                 outcome.out(session, one.letter)
         elif one.rerouted_to is not None:
-            if session.rebuilds(kind, offset):
-                return  # it lies there already
             outcome.count(session, f"rerouted:{kind}")
             outcome.out(session, reports.rerouted(one.record, kind, one.rerouted_to))
         else:
@@ -84,15 +82,11 @@ class Decider:
     ) -> None:
         """One score, or the word that another patient is scored instead, through the policy."""
         patient, score = update.state.patient, update.score
-        policy = session.published.pop(patient, held.policy)
-        if update.silent:
-            session.keep(replace(update.state, policy=policy))
-            return
         if score is None:
-            policy, decisions = alerting.merged(policy, self._site, patient)
+            policy, decisions = alerting.merged(held.policy, self._site, patient)
         else:
             told = reports.for_policy(update, score, self._card, self._site)
-            policy, decisions = alerting.decide(self._policy, policy, told)
+            policy, decisions = alerting.decide(self._policy, held.policy, told)
         policy, heard = self._heard(session, held, update, policy)
         session.keep(replace(update.state, policy=policy))
         if heard is not None:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from models.signals import ImplausibleValue, UnknownCode, UnknownUnit, to_canonical
+from streaming.blocks import CORRECTED_RANK
 from streaming.clock import from_ms, parse_time, to_ms, writable
 from streaming.errors import InvalidMessage
 from streaming.messages import (
@@ -51,7 +52,7 @@ LONGEST_ATTRIBUTE = 1_000
 _OF_ANY_LENGTH = ("ce_mergedfrom",)
 """A list, of bounded number and length (`forwarded.py`)."""
 
-STATUS_RANK = {"preliminary": 0, "final": 1, "corrected": 2}
+STATUS_RANK = {"preliminary": 0, "final": 1, "corrected": CORRECTED_RANK}
 
 
 @dataclass(frozen=True, slots=True)

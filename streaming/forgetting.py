@@ -1,16 +1,19 @@
-"""Patients of whom nothing has come for longer than Kafka keeps anything are taken out of Redis.
+"""Of patients of whom nothing has come for longer than Kafka keeps anything, Redis keeps only what never ages.
 
-Nothing of such a history would count in a score any more, but every admission leaves one behind. Who was merged, or was
-merged into, stays, since that holds for whatever comes in years, and so does whose alert stands.
+Nothing else of such a history would count in a score any more, but every admission leaves one behind. What stays are
+static facts (age, sex) and past alerts. Who was merged, or was merged into, stays whole, since that holds for whatever
+comes in years, and so does whose alert stands.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from streaming import codec
 from streaming.alerting import any_standing
 from streaming.clock import HOUR_MS
 from streaming.history import PatientState
+from streaming.observations import Observations
 from streaming.session import Outcome, Session
 from streaming.turns import Turns
 
@@ -41,21 +44,25 @@ class Forgetting:
         """
         found: list[tuple[Session, str, dict[bytes, bytes]]] = []
         for session in sessions:
+            stored_before = session.stored
             names = await self._store.untouched(session.partition, now_ms - FORGOTTEN_MS, AT_ONCE)
-            names = [name for name in names if session.last_write.get(name, 0) <= session.stored]
+            names = [name for name in names if session.last_write.get(name, 0) <= stored_before]
             stored = await self._store.load(session.partition, names)
             found += [(session, name, fields) for name, fields in zip(names, stored, strict=True)]
         outcome, turns = Outcome(), Turns()
         for session, name, fields in found:
             state = codec.decode(name, fields)
-            if _holds(state):
+            if state.links is not None or state.absorbed is not None or any_standing(state.policy):
                 outcome.keep(session, state, state)
             else:
-                outcome.forget(session, name)
+                outcome.renew(session, _ageless(state))
             await turns.give()
         return outcome
 
 
-def _holds(state: PatientState) -> bool:
-    """Whether the state says what no later event would say again."""
-    return state.links is not None or state.absorbed is not None or any_standing(state.policy)
+def _ageless(state: PatientState) -> PatientState:
+    """What never ages of a state; one of nobody when there is nothing."""
+    facts = Observations.of((), state.observations.static)
+    if not facts.static and not state.policy.episodes:
+        return PatientState(state.patient)
+    return replace(state, observations=facts, notes={}, scans={}, embeddings={})

@@ -92,7 +92,8 @@ class NoteRetracted(Wire):
 
 
 class ObservationRetracted(Wire):
-    """The measurement of this code at this time was wrong; nothing for that code and time counts any more."""
+    """The measurement of this code at this time was wrong; nothing for that code and time counts any more, unless it is
+    corrected later (status `corrected`, recorded after this)."""
 
     kind: Literal["observation-retracted"]
     code: Annotated[str, Field(pattern=r"^\d{1,7}-\d$", description="LOINC code of a vital or lab")]
@@ -232,7 +233,7 @@ class Risk(Wire):
     encounter: str | None
     as_of: Annotated[str, Field(description="time at which ages were reckoned")]
     newest_event: Annotated[str, Field(description="newest event time of the patient: what the policy's times count")]
-    may_page: Annotated[bool, Field(description="false when only late or rebuilt data changed: never raises")]
+    may_page: Annotated[bool, Field(description="false when only late data changed: never raises")]
     scores: tuple[ConditionScore, ...]
     news2: Annotated[int | None, Field(description="National Early Warning Score 2; null when nothing is charted")]
     modalities: dict[Modality, ModalityUse]

@@ -27,5 +27,5 @@ class PartitionWrite:
     counters: dict[str, int] = field(default_factory=dict)
     outbox: list[tuple[str, bytes]] = field(default_factory=list)
     patients: dict[str, tuple[int, dict[str, bytes]]] = field(default_factory=dict)  # newest recorded ms, fields
-    forgotten: list[str] = field(default_factory=list)  # other patients, who are taken out
+    forgotten: list[str] = field(default_factory=list)  # taken out first, with all that was stored of them
     at_ms: int = field(default_factory=wall_ms)  # when that is

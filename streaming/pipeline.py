@@ -1,6 +1,6 @@
 """The sequence from a fetched batch to alerts: read this file and you know the system.
 
-    take_over   raise the fence, publish what the outbox still holds, say where reading starts
+    take_over   raise the fence, publish what the outbox still holds, make again what Redis lost, say where reading starts
     ahead       encode notes that have just come, in a thread, before their batch waits with the others
     process     parse -> load -> reduce -> encode what changed and fuse (many: in a thread) -> decide
     settle      one atomic write a partition (store) -> publish the outbox -> forget it
@@ -14,7 +14,7 @@ to `outbox.py`, what a score leads to to `decisions.py`.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,6 +28,7 @@ from streaming.forgetting import Forgetting
 from streaming.forwarding import Forwarder
 from streaming.messages import Note, NoteAmended
 from streaming.partition import PartitionMeta, PartitionWrite
+from streaming.rebuilding import Past, Rebuilding
 from streaming.records import BlobWriter, OutRecord, dead_letter, parse_record
 from streaming.reports import Update
 from streaming.scoring import Scorer
@@ -82,10 +83,7 @@ class Rules:
 
 
 class Pipeline:
-    """The fusion worker's sequence over its collaborators. One per process; not for use from two tasks at once.
-
-    published: the alert episodes of a partition's patients as they were published (`published.py`).
-    """
+    """The fusion worker's sequence over its collaborators. One per process; not for use from two tasks at once."""
 
     def __init__(
         self,
@@ -97,7 +95,7 @@ class Pipeline:
         clock: Clock,
         rules: Rules,
         executor: Executor,
-        published: Callable[[int], Awaitable[dict[str, alerting.PolicyState]]],
+        past: Past,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -111,7 +109,7 @@ class Pipeline:
         self._silence = Silence(store, self._decider, rules.silence_ms)
         self._forwarder = Forwarder(rules.site, rules.partition_of)
         self._sessions: dict[int, Session] = {}
-        self._published = published
+        self._rebuilding = Rebuilding(store, past, rules.limits, rules.partition_of)
         self._refused_in_a_row = 0
         self.ahead: Ahead = {"notes": self._encode_ahead}
 
@@ -136,8 +134,7 @@ class Pipeline:
     async def take_over(self, committed: Mapping[int, Mapping[str, int | None]]) -> dict[int, dict[str, int]]:
         """Step 1 for the partitions now owned; every other session ends. Answers, per topic, where to read.
 
-        Where Redis holds less than the group has committed (it was lost or restored), reading starts at what Redis
-        holds and the difference is rebuilt silently, alert episodes being what was published of them.
+        Where Redis holds less than the group has committed (it was lost or restored), the difference is made again first.
         """
         self._sessions = {}
         starts: dict[int, dict[str, int]] = {}
@@ -145,12 +142,11 @@ class Pipeline:
             meta = await self._store.take_over(partition)
             await self._publish_leftovers(partition, meta)
             known = {topic: offset for topic, offset in topics.items() if offset is not None}
-            session = Session(partition, meta.token, dict(meta.offsets), known, meta.writes)
-            if any(offset > meta.offsets.get(topic, -1) + 1 for topic, offset in known.items()):
-                session.published = await self._published(partition)
+            session = Session(partition, meta.token, dict(meta.offsets), meta.writes)
+            await self._rebuilding.rebuild(session, known, len(committed))
             self._sessions[partition] = session
             starts[partition] = {
-                topic: min(known.get(topic, 1 << 62), meta.offsets.get(topic, -1) + 1) for topic in topics
+                topic: min(known.get(topic, 1 << 62), session.taken.get(topic, -1) + 1) for topic in topics
             }
         return starts
 
@@ -230,9 +226,8 @@ class Pipeline:
         """Makes the dead letters; too many in a row are a broken source, not bad events."""
         in_a_row = self._refused_in_a_row
         for one in taken:
-            rebuilt = one.session.rebuilds(one.batch.kind, one.record.offset)
-            in_a_row = in_a_row + 1 if one.error and not rebuilt else 0
-            if one.error is None or rebuilt:
+            in_a_row = in_a_row + 1 if one.error else 0
+            if one.error is None:
                 continue
             if in_a_row >= self._rules.dead_letter_limit:
                 raise Fatal(
@@ -259,17 +254,15 @@ class Pipeline:
             where = (session.partition, event.patient)
             before = working.get(where, session.cache[event.patient])
             state = working[where] = apply(before, event)
-            silent = session.rebuilds(event.kind, event.offset)
-            recorded_ms = state.newest_recorded_ms
-            as_of = self._clock.was_as_of(recorded_ms, event.broker_ms) if silent else self._clock.as_of(recorded_ms)
+            as_of = self._clock.as_of(state.newest_recorded_ms)
             timely = alerting.is_timely(event, as_of)
             if state.links is not None:
-                self._send_on(one, before, state, silent)
+                one.sent_on = self._forwarder.sent_on(before, state, event, one.record)
             if event.path and state.absorbed is before.absorbed:
                 timely = False  # forwarded twice, or by a merge that no longer stands: it says nothing new
             update = None if each else open_updates.get(where)
-            if update is None or update.silent != silent:
-                update = Update(session.partition, one.batch.arrival_ms, silent)
+            if update is None:
+                update = Update(session.partition, one.batch.arrival_ms)
                 updates.append(update)
                 open_updates[where] = update
             update.take(event, state, as_of, timely)
@@ -281,16 +274,6 @@ class Pipeline:
         now = wall_ms()
         oldest = min((one.batch.arrival_ms for one in taken), default=now)
         return now - oldest <= self._rules.auto_coalesce_ms and len(taken) <= self._rules.max_rows
-
-    def _send_on(self, one: Taken, before: PatientState, state: PatientState, silent: bool) -> None:
-        """What the patient's merge, or its undo, makes of this event for others.
-
-        While events are rebuilt, what they led to lies on Kafka already. But a merge that is new may stand before such
-        an event this time: then neither the history it sent had the event, nor was the event sent on.
-        """
-        link = state.links.standing if state.links is not None else None
-        if not silent or (link is not None and not one.session.rebuilds("corrections", link.offset)):
-            one.sent_on = self._forwarder.sent_on(before, state, one.event, one.record)  # type: ignore[arg-type]
 
     async def _score(self, updates: Sequence[Update]) -> tuple[float, float]:
         """Fills in the scores, of all but patients merged into another; gives the ms of encoding and of fusing."""

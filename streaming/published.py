@@ -1,83 +1,82 @@
-"""What a partition's patients were told of: alert episodes as `risk` and `alerts` left them.
+"""The alert episodes that a partition's patients were told of, from `risk` and `alerts`. Pure.
 
-A state that Redis lost is made again from the input topics, but its episodes are not: which waiting updates share a score
-differs from run to run, and what pages by it. They are what subscribers were told, so they are read from there. Every risk
-record carries its patient's episodes; a technical alarm is raised without a score, so the newest of these counts beside it.
+A state that Redis lost is made again from the events, but its episodes are not: which waiting updates share a score differs
+from run to run, and what pages by it. They are what subscribers were told. Every risk record carries its patient's episodes
+after that score; the technical alarm is raised without a score, so it has a word of its own.
 """
 
-import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from streaming.alerting import SILENCE, Episode, PolicyState
 from streaming.clock import parse_time
-from streaming.errors import Unavailable
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A patient's risk record: offsets by topic, time of the score, episodes."""
+
+    offsets: Mapping[str, int]
+    as_of: str
+    policy: PolicyState
 
 
 class Published:
-    """Takes a partition's records of both topics, each in order; gives the episodes."""
+    """Takes a partition's records of both topics, each in order; gives the episodes as they were once all events below
+    these offsets, by topic, had been taken: what was told of later ones will be told again."""
 
-    def __init__(self) -> None:
-        self._risk: dict[str, bytes] = {}
-        self._silence: dict[str, dict] = {}
+    def __init__(self, below: Mapping[str, int]) -> None:
+        self._below = below
+        self._risk: dict[str, _Told] = {}
+        self._alerts: dict[str, dict[str, dict[str, Any]]] = {}  # by patient and condition
 
     def take(self, kind: str, key: bytes, value: bytes) -> None:
         """A record of `risk` or `alerts`."""
+        body = orjson.loads(value)
         if kind == "risk":
-            self._risk[key.decode()] = value
-        elif SILENCE.encode() in value:  # few are, and only those matter
-            alert = orjson.loads(value)
-            if alert["condition"] == SILENCE:
-                self._silence[key.decode()] = alert
+            self._take_risk(key.decode(), body)
+        else:
+            self._take_alert(key.decode(), body)
+
+    def _take_risk(self, patient: str, body: Mapping[str, Any]) -> None:
+        offsets, held = body["offsets"], self._risk.get(patient)
+        if "episodes" not in body or any(offset >= self._below.get(topic, 0) for topic, offset in offsets.items()):
+            return
+        if held is None or all(offsets.get(topic, -1) >= offset for topic, offset in held.offsets.items()):
+            # else it was in an outbox that came back, and published again
+            self._risk[patient] = _Told(offsets, body["as_of"], PolicyState.from_json(body["episodes"]))
+
+    def _take_alert(self, patient: str, body: dict[str, Any]) -> None:
+        trigger, condition = body["trigger"], body["condition"]
+        if condition != SILENCE and trigger["offset"] >= self._below.get(trigger["topic"], 0):
+            return
+        of_patient = self._alerts.setdefault(patient, {})
+        held = of_patient.get(condition)
+        if held is None or (body["as_of"], body["revision"]) >= (held["as_of"], held["revision"]):
+            of_patient[condition] = body
 
     def episodes(self) -> dict[str, PolicyState]:
-        """By patient."""
-        found = {
-            patient: PolicyState.from_json(orjson.loads(value).get("episodes", {}))
-            for patient, value in self._risk.items()
-        }
-        for patient, alert in self._silence.items():
-            told = found.get(patient, PolicyState()).episodes
-            found[patient] = PolicyState({**told, SILENCE: _silence(told.get(SILENCE), alert)})
+        """By patient. Of one without a risk record that says, from the alerts: when a score fell below is not known then."""
+        found = {patient: told.policy for patient, told in self._risk.items()}
+        for patient, alerts in self._alerts.items():
+            told = self._risk.get(patient)
+            episodes = dict(told.policy.episodes) if told is not None else {}
+            for condition, alert in alerts.items():
+                if told is None or (condition == SILENCE and told.as_of < alert["as_of"]):
+                    episodes[condition] = _of(alert, episodes.get(condition))
+            found[patient] = PolicyState(episodes)
         return found
 
 
-def _silence(told: Episode | None, alert: Mapping) -> Episode:
-    """The technical alarm's episode from its newest alert and the patient's newest risk record."""
+def _of(alert: Mapping[str, Any], told: Episode | None) -> Episode:
+    """The episode as its newest alert leaves it; `told`: as an earlier risk record says."""
     origin = alert["episode"]["topic"], alert["episode"]["partition"], alert["episode"]["offset"]
-    if alert["action"] == "raised":
+    if alert["action"] != "cleared":
         return Episode(alert["level"], origin, alert["revision"])
     if told is not None and told.origin != origin:
-        return told  # something came again, and was told of by this risk record
-    return Episode("none", origin, alert["revision"], None, parse_time(alert["as_of"], "as_of"))
-
-
-async def read(bootstrap: str, prefix: str, partition: int) -> dict[str, PolicyState]:
-    """The episodes of a partition's patients, read from the beginning of both topics.
-
-    Raises:
-        Unavailable: Kafka does not answer, or a topic is missing.
-    """
-    log.info("partition %d is made again: reading what was published of its patients", partition)
-    found = Published()
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
-    kinds = {TopicPartition(f"{prefix}{kind}", partition): kind for kind in ("risk", "alerts")}
-    try:
-        await consumer.start()
-        consumer.assign(list(kinds))
-        await consumer.seek_to_beginning(*kinds)
-        ends = await consumer.end_offsets(list(kinds))
-        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-            for tp, records in (await consumer.getmany(timeout_ms=500)).items():
-                for record in records:
-                    found.take(kinds[tp], record.key, record.value)
-    except (KafkaError, OSError) as error:
-        raise Unavailable(f"Kafka does not answer ({type(error).__name__})") from error
-    finally:
-        await consumer.stop()
-    return found.episodes()
+        return told  # of the event that ended it
+    at_ms = parse_time(alert["as_of"] if alert["condition"] == SILENCE else alert["times"]["event"], "time")
+    return Episode("none", origin, alert["revision"], None, at_ms)

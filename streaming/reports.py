@@ -29,7 +29,6 @@ class Update:
 
     partition: int
     arrival_ms: float
-    silent: bool
     state: PatientState = field(default_factory=lambda: PatientState(""))
     as_of_ms: int = 0
     may_page: bool = False

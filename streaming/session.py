@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streaming import codec
-from streaming.alerting import PolicyState
 from streaming.envelope import Event
 from streaming.errors import InvalidMessage
 from streaming.history import PatientState
@@ -45,10 +44,7 @@ class Session:
     partition: int
     token: int
     taken: dict[str, int]  # per topic, the last offset this session has taken or found stored
-    rebuilt_below: Mapping[str, int]  # offsets below these were committed before: rebuilt silently
     writes: int  # the number of its last write
-    published: dict[str, PolicyState] = field(default_factory=dict)
-    """Where states are rebuilt: the episodes that were told of, of patients nothing of whom was taken yet."""
     stored: int = 0  # the number of the last write that Redis has taken
     last_write: dict[str, int] = field(default_factory=dict)  # by patient in the cache
     cache: dict[str, PatientState] = field(default_factory=dict)
@@ -67,10 +63,6 @@ class Session:
     def has_taken(self, arrived: Mapping[str, int]) -> bool:
         """Everything below these offsets."""
         return all(self.taken.get(topic, -1) + 1 >= offset for topic, offset in arrived.items())
-
-    def rebuilds(self, kind: str, offset: int) -> bool:
-        """Whether the effects of this offset are in the world already, so that only the state is to be made again."""
-        return offset < self.rebuilt_below.get(kind, 0)
 
     def keep(self, state: PatientState, write: int = 0) -> None:
         """Into the cache, as the one used last. `write`: the number of the write that stores it; 0: it is stored."""
@@ -147,8 +139,11 @@ class Outcome:
             codec.encode(after, before if before.offsets else None),
         )
 
-    def forget(self, session: Session, patient: str) -> None:
-        """Out of what is stored. Who comes again meanwhile begins anew."""
+    def renew(self, session: Session, state: PatientState) -> None:
+        """In place of all that is stored of the patient; a state of nobody leaves nothing there. Who comes again meanwhile
+        goes on from it."""
         write = self.write(session)
-        session.keep(PatientState(patient), write.number)
-        write.forgotten.append(patient)
+        session.keep(state, write.number)
+        write.forgotten.append(state.patient)
+        if state.offsets:
+            write.patients[state.patient] = (state.newest_recorded_ms, codec.encode(state))

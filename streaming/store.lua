@@ -1,6 +1,6 @@
 -- One partition's batch, atomically: check the fence and what came before, then write offsets, states and outbox.
--- KEYS: 1 meta, 2 outbox, 3 activity, 4 touched, 5.. one patient hash each, those to be taken out last (all share the
---   partition's hash tag)
+-- KEYS: 1 meta, 2 outbox, 3 activity, 4 touched, 5.. one patient hash each, last those to be taken out first (all share
+--   the partition's hash tag)
 -- ARGV: fence token, number of this write, its time in ms; then counted lists, each preceded by its number of items:
 --   offsets (field, offset)*; counters (field, increment)*; outbox (field, bytes)*; taken out (member, "")*;
 --   then per other patient key: member, newest recorded ms, and a counted list of (field, value)*

@@ -7,7 +7,7 @@ corrected, P and R preliminary; W and D retract what was sent for that code and 
 A correction (C) to HL7's null or to words ("HEMOLYZED") retracts too, unless the message also has a number for that
 code and time: then the words are a comment. A C that holds something else than a number (a comparator, a range,
 nothing) is refused, for the wrong value still stands. X (cannot be obtained) is skipped: it takes nothing back, and a
-retraction, being for good, would keep out the final result that may follow for the same time.
+retraction, which only a later correction outdoes, would keep out the final result that may follow for the same time.
 Source: HL7 v2.8.2 chapter 7; table 0085 (OBX-11).
 """
 
@@ -40,6 +40,8 @@ class Observed:
     """By status: (time, observation)."""
     withdrawn: list[tuple[int, str]]
     """(time, code) of corrections to no number."""
+    numbered: set[tuple[int, str]]
+    """(time, code) of what came as a number, taken or not: words beside it are a comment."""
 
 
 _BLAMED = {"unknown-unit": 6, "bad-time": 14, "future-time": 14}
@@ -52,24 +54,23 @@ _BEGINS_WITH_A_NUMBER = re.compile(r"\W*\d")
 
 def translate(message: Message, draft: Draft) -> None:
     """Raises `InvalidMessage` when nothing can be told of whom or what it speaks."""
-    observed = Observed(defaultdict(list), [])
+    observed = Observed(defaultdict(list), [], set())
     order_time, sequence = "", 0
 
     def flush() -> None:
-        counted = set()
         for status, items in observed.numbers.items():
             for start in range(0, len(items), MOST_OBSERVATIONS):
                 part = items[start : start + MOST_OBSERVATIONS]
                 body = {"observations": [one for _, one in part], "status": status}
                 draft.add("vitals", body, max(at_ms for at_ms, _ in part))
-            counted |= {(at_ms, one["code"]) for at_ms, one in items}
         for at_ms, code in observed.withdrawn:
-            if (at_ms, code) in counted:
+            if (at_ms, code) in observed.numbered:
                 draft.found.skipped["not-a-number"] += 1
             else:
                 draft.add("corrections", _retraction(code, at_ms), at_ms)
         observed.numbers.clear()
         observed.withdrawn.clear()
+        observed.numbered.clear()
 
     for segment in message.segments:
         match segment.name:
@@ -115,10 +116,11 @@ def _take(obx: Segment, sequence: int, order_time: str, draft: Draft, observed: 
         if status not in STATUSES or value is None:
             draft.found.skipped["status" if status not in STATUSES else "not-a-number"] += 1
             return
+        at_ms = _time(obx, order_time, draft)
+        observed.numbered.add((at_ms, code))
         unit = to_ucum((*obx.repetitions(6), [""])[0], code)
         if not unit:
             raise InvalidMessage("unknown-unit", "OBX-6 is empty, or no unit of the table")
-        at_ms = _time(obx, order_time, draft)
         observation: dict[str, object] = {"code": code, "value": value, "unit": unit, "time": from_ms(at_ms)}
         draft.check("vitals", {"observations": [observation]}, at_ms)
     except InvalidMessage as error:

@@ -83,9 +83,10 @@ def test_who_was_not_written_since_is_found_and_taken_out_whole(run):
         assert await store.untouched(3, 99, 9) == []
         assert await store.untouched(3, 100, 9) == ["a", "c"]
         assert await store.untouched(3, 200, 2) == ["a", "c"]
-        await store.write([_write(meta.token, 3, 7, patients={"b": (9, {"f": b"3"})}, forgotten=["a", "c"], at_ms=300)])
-        assert await store.load(3, list("abc")) == [{}, {b"f": b"3"}, {}]
-        assert await store.silent_patients(3, 0, 99) == await store.untouched(3, 999, 9) == ["b"]
+        renewed = {"b": (9, {"f": b"3"}), "c": (9, {"g": b"4"})}
+        await store.write([_write(meta.token, 3, 7, patients=renewed, forgotten=["a", "c"], at_ms=300)])
+        assert await store.load(3, list("abc")) == [{}, {b"f": b"3"}, {b"g": b"4"}]
+        assert await store.silent_patients(3, 0, 99) == await store.untouched(3, 999, 9) == ["b", "c"]
         assert (await store.take_over(3)).offsets == {"vitals": 7}
 
     run(scenario)

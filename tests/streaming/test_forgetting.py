@@ -6,8 +6,8 @@ import pytest
 
 from streaming.clock import wall_ms
 from streaming.session import Batch
-from tests.helpers import HOUR, MINUTE, NOON
-from tests.streaming.test_merge import measured, merged
+from tests.helpers import HEART_RATE, HOUR, MINUTE, NOON, observation
+from tests.streaming.test_merge import measured, merged, record
 from tests.streaming.test_merge_pipeline import holds
 from tests.streaming.ward import Hospital
 
@@ -63,6 +63,21 @@ def test_what_is_on_its_way_to_the_store_is_not_taken_out(hospital):
 
     asyncio.run(at_once())
     assert hospital.store.states()["A"].observations.entries["value"].tolist() == [80.0, 81.0]
+
+
+def test_what_never_ages_stays(hospital):
+    body = {"observations": [observation("30525-0", 88, "a", NOON), observation(HEART_RATE, 80, "/min", NOON)]}
+    hospital.run(record("vitals", body, "A", NOON, id="age"))
+    hospital.forget(wall_ms() + MONTH)
+    facts = hospital.store.states()["A"].observations
+    assert facts.static and not facts.blocks
+    hospital.forget(wall_ms() + 2 * MONTH)
+    hospital.run(measured("A", 81, NOON + 40 * 24 * HOUR, id="again"))
+    hospital.start()
+    hospital.run(measured("A", 82, NOON + 40 * 24 * HOUR + MINUTE, id="and again"))
+    again = hospital.store.states()["A"].observations
+    assert (again.static, again.entries["value"].tolist()) == (facts.static, [81.0, 82.0])
+    holds(hospital)
 
 
 def test_who_was_merged_stays_and_so_does_whose_alert_stands(hospital, predictor):

@@ -146,6 +146,13 @@ def test_words_beside_a_corrected_number_are_a_comment():
     assert found.skipped == {"not-a-number": 1}
 
 
+def test_words_beside_a_corrected_number_that_is_refused_are_a_comment_too():
+    """The number will come again, mended; a retraction would say that there is none."""
+    found = taken(oru(potassium("TX", "called to the ward"), potassium("NM", "4.1").replace("mmol/L", "furlong")))
+    assert not found.records and [error.reason for error in found.refusals] == ["unknown-unit"]
+    assert found.skipped == {"not-a-number": 1}
+
+
 def test_what_cannot_be_obtained_takes_nothing_back():
     found = taken(oru(potassium("NM", "", status="X")))
     assert not found.records and not found.refusals and found.skipped == {"status": 1}

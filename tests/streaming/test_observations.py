@@ -1,10 +1,12 @@
 """Measurements are order-free, and what is derived of them on the way is what the whole gives."""
 
+from itertools import permutations
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from models.signals import SIGNALS
-from streaming.blocks import BLOCK_MS, RESOLUTION_MS, RETRACTED_RANK, Block, Write, blocks_of
+from streaming.blocks import BLOCK_MS, CORRECTED_RANK, RESOLUTION_MS, RETRACTED_RANK, Block, Write, blocks_of
 from streaming.observations import STATIC, WINDOW_MS, Observations
 from tests.helpers import HOUR, MINUTE, NOON
 
@@ -18,7 +20,7 @@ _WRITES = st.builds(
         st.sampled_from([0, 1, RESOLUTION_MS - 1, RESOLUTION_MS, BLOCK_MS - 1]),
     ),
     value=st.sampled_from([-1.0, -0.0, 0.0, 1.0]),
-    rank=st.sampled_from([0, 1, RETRACTED_RANK]),
+    rank=st.sampled_from([0, 1, CORRECTED_RANK, RETRACTED_RANK]),
     recorded_ms=st.integers(0, 2),
     version=st.integers(0, 2),
 )
@@ -88,6 +90,21 @@ def test_of_a_retracted_minute_nothing_counts_and_what_was_newest_before_does():
     state = state.put(Write(_TIMED[0], NOON + 1, 0.0, RETRACTED_RANK, NOON, 9))
     assert state.latest() == {_TIMED[0]: (NOON - HOUR, 1.0)}
     assert (state.count, state.newest_ms) == (1, NOON - HOUR)
+
+
+def test_of_a_retraction_and_a_correction_the_later_recorded_counts_and_a_final_never():
+    def left(*told):
+        writes = [Write(_TIMED[0], NOON, value, rank, recorded_ms, 1) for value, rank, recorded_ms in told]
+        found = {Observations().put_all(order).latest().get(_TIMED[0], (0, None))[1] for order in permutations(writes)}
+        (value,) = found
+        return value
+
+    wrong, gone = (7.0, 1, 1), (0.0, RETRACTED_RANK, 2)
+    assert left(wrong, gone) is None
+    assert left(wrong, gone, (4.0, CORRECTED_RANK, 3)) == 4.0
+    assert left(wrong, (4.0, CORRECTED_RANK, 1), gone) is None
+    assert left(wrong, (4.0, CORRECTED_RANK, 2), gone) is None
+    assert left(wrong, gone, (4.0, 1, 3)) is None
 
 
 def test_a_day_at_1_hz_stays_small():

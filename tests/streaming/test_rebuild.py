@@ -1,6 +1,7 @@
 """A state that Redis lost, made again from Kafka: nothing that is in the world already happens twice, nothing is left out."""
 
 import asyncio
+import base64
 import copy
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from streaming.session import Batch
 from streaming.state import PatientState, apply
 from tests.helpers import HOUR, MINUTE, NOON, vitals
 from tests.streaming.test_merge import measured, record
-from tests.streaming.test_merge_pipeline import alerts, holds
+from tests.streaming.test_merge_pipeline import alerts, holds, risks
 from tests.streaming.ward import At, Hospital, Touchy, partition_of
 
 PLACE = ("vitals", partition_of(b"A"))
@@ -123,7 +124,7 @@ def test_a_state_whose_write_is_in_flight_stays_in_the_cache(predictor, monkeypa
 
 def test_of_stored_states_the_longest_unused_leave_the_cache(monkeypatch):
     monkeypatch.setattr(session, "CACHED_MEASUREMENTS", 6)
-    held = session.Session(0, 1, {}, {}, writes=0)
+    held = session.Session(0, 1, {}, writes=0)
     for write, name in enumerate("ABCAD", start=1):
         held.keep(
             apply(
@@ -232,3 +233,95 @@ def test_what_lay_on_another_partition_is_not_sent_on_again(predictor):
     hospital.run()
     assert len(hospital.broker.topics()["vitals"]) == copies == 2
     holds(hospital)
+
+
+def test_what_is_new_waits_until_all_topics_are_made_again(predictor):
+    """A vital that is new, scored without the CT that stands in another topic, would end the CT's alert."""
+    hospital = Hospital(predictor)
+    body = {
+        "study_uid": "1", "series_uid": "2", "instance_uid": "3", "modality": "CT", "content_sha256": "0" * 64,
+        "encoder": predictor.card.encoder_hashes["scans"], "scan_topic": "scans", "scan_partition": 0, "scan_offset": 0,
+        "embedding": base64.b64encode(np.full(predictor.card.width, 0.5, "<f4").tobytes()).decode(),
+    }  # fmt: skip
+    hospital.run(measured("A", 80, NOON, id="v0")).run(record("encoded-scans", body, "A", NOON + MINUTE, id="ct"))
+    told = _told(hospital)
+    assert ("A", "lung-nodule", "raised") in told
+    hospital.send(measured("A", 81, NOON + 2 * MINUTE, id="new"))
+    hospital.lose_redis()
+    hospital.run()
+    assert _told(hospital) == told
+    assert risks(hospital, "A")[-1].modalities["scans"].present
+    holds(hospital)
+
+
+def test_a_failover_that_lost_others_writes_leaves_an_idle_patients_alarm_right(predictor):
+    other = next(name for name in map("q{}".format, range(99)) if partition_of(name.encode()) == PLACE[1])
+    hospital = Hospital(predictor, clock=At(NOON))
+    hospital.run(measured("A", 80, NOON, id="a"))
+    synced = copy.deepcopy(vars(hospital.store))
+    hospital.run(measured(other, 80, NOON, id="o"))
+    vars(hospital.store).update(synced)
+    hospital.start()
+    hospital.run()
+    hospital.listen(NOON + HOUR)
+    hospital.clock.now_ms = NOON + HOUR
+    hospital.run(measured("A", 81, NOON + HOUR, id="back"))
+    hospital.listen(NOON + 2 * HOUR)
+    of_a = [one for one in alerts(hospital) if (one.patient, one.condition) == ("A", "data-silence")]
+    assert [one.action for one in of_a] == ["raised", "cleared", "raised"]
+
+
+def test_an_alert_that_was_not_published_with_its_score_is_raised_when_the_event_is_taken_again(predictor, monkeypatch):
+    """Worker and Redis died together, when the broker of `risk` had answered and that of `alerts` had not."""
+    hospital = _graded(predictor, monkeypatch, "each")
+    hospital.run(measured("A", 50, NOON, id="calm"))
+    hospital.send(measured("A", 95, NOON + MINUTE, id="wild"))
+    whole = hospital.broker.publish
+    hospital.broker.publish = lambda records: whole([one for one in records if one.kind == "risk"])
+    hospital.step(dies="published")
+    hospital.broker.publish = whole
+    hospital.lose_redis()
+    hospital.run()
+    assert {action for *_, action in _told(hospital)} == {"raised"}
+
+
+def test_what_an_outbox_gave_back_late_is_not_taken_for_the_newest(predictor, monkeypatch):
+    hospital = _graded(predictor, monkeypatch, "each")
+    hospital.run(measured("A", 50, NOON, id="calm"))
+    (calm,) = hospital.broker.logs["risk", PLACE[1]]
+    hospital.run(measured("A", 95, NOON + MINUTE, id="wild"))
+    told = _told(hospital)
+    hospital.broker.append("risk", calm.key, calm.value, calm.headers, PLACE[1])
+    hospital.lose_redis()
+    hospital.run(measured("A", 96, NOON + 2 * MINUTE, id="wild still"))
+    assert _told(hospital) == told
+
+
+def test_what_was_told_but_not_committed_is_decided_again_from_where_it_was(predictor, monkeypatch):
+    """Raised, low, cleared, raised again, within one commit of a replay: told twice, it ends alike."""
+    hospital = _graded(predictor, monkeypatch, "each")
+    hospital.run(measured("A", 50, NOON - HOUR, id="calm"))
+    hospital.run(measured("A", 95, NOON, id="wild"))
+    later = ((40, 5), (40, 36), (95, 100))
+    hospital.send(*(measured("A", value, NOON + minute * MINUTE, id=f"{minute}") for value, minute in later))
+    while hospital.step(dies="published"):
+        pass
+    ids = [one.id for one in alerts(hospital)]
+    hospital.lose_redis()
+    hospital.run()
+    again = [one.id for one in alerts(hospital)][len(ids) :]
+    assert again == ids[-len(again) :] and len(again) == 2 * len(ids) // 3
+    assert {episode.level for episode in hospital.store.states()["A"].policy.episodes.values()} == {"watch"}
+
+
+def test_without_a_risk_record_that_says_episodes_are_what_the_alerts_say(predictor, monkeypatch):
+    """Of an older worker, or gone by retention."""
+    hospital = _graded(predictor, monkeypatch, "each")
+    hospital.run(measured("A", 95, NOON, id="wild"), measured("A", 40, NOON + MINUTE, id="low"))
+    told = _told(hospital)
+    del hospital.broker.logs["risk", PLACE[1]][:]
+    hospital.lose_redis()
+    hospital.run(measured("A", 96, NOON + 2 * MINUTE, id="wild still"))
+    assert _told(hospital) == told
+    hospital.run(measured("A", 40, NOON + 3 * MINUTE, id="calm"), measured("A", 40, NOON + 40 * MINUTE, id="still"))
+    assert [action for *_, action in _told(hospital)[len(told) :]] == ["cleared"] * len(told)

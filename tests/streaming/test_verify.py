@@ -49,7 +49,7 @@ def _run(predictor):
     for offset in range(EVENTS):
         body = vitals(at_ms=NOON + offset * HOUR, value=80 + 5 * offset, offset=offset)
         state = apply(state, body)
-        update = reports.Update(0, NOON, False)
+        update = reports.Update(0, NOON)
         update.take(body, state, NOON + offset * HOUR, True)
         (update.state,) = scorer.embed([state])
         (score,) = scorer.score([update.state], [update.as_of_ms])

@@ -140,8 +140,25 @@ class At:
     def as_of(self, newest_recorded_ms):
         return max(self.now_ms, newest_recorded_ms)
 
-    def was_as_of(self, newest_recorded_ms, broker_ms):
-        return max(min(broker_ms, self.now_ms), newest_recorded_ms)
+
+class Past:
+    """What `streaming.past.Past` reads from Kafka."""
+
+    def __init__(self, broker):
+        self.broker = broker
+
+    async def records(self, partition, ranges):
+        for kind, (first, below) in ranges.items():
+            log = [one for one in self.broker.logs[kind, partition] if first <= one.offset < below]
+            for at in range(0, len(log), 3):
+                yield kind, log[at : at + 3]
+
+    async def episodes(self, partition, below):
+        found = Published(below)
+        for kind in ("risk", "alerts"):
+            for one in self.broker.logs[kind, partition]:
+                found.take(kind, one.key, one.value)
+        return found.episodes()
 
 
 class Hospital:
@@ -158,20 +175,13 @@ class Hospital:
         self.pipeline = Pipeline(
             self.store, self.broker, None, Scorer(self.predictor), alerting.Policy.from_card(self.predictor.card), self.clock,
             Rules("ward", self.score, 10**9, 64, 100, Limits(), partition_of, SILENCE_MS), ThreadPoolExecutor(1),
-            self._published,
+            Past(self.broker),
         )  # fmt: skip
         committed = {
             partition: {kind: self.committed[kind, partition] for kind in INPUTS} for partition in range(PARTITIONS)
         }
         starts = asyncio.run(self.pipeline.take_over(committed))
         self.at = {(kind, partition): starts[partition][kind] for kind in INPUTS for partition in range(PARTITIONS)}
-
-    async def _published(self, partition):
-        found = Published()
-        for kind in ("risk", "alerts"):
-            for one in self.broker.logs[kind, partition]:
-                found.take(kind, one.key, one.value)
-        return found.episodes()
 
     def send(self, *records):
         for one in records:
