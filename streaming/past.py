@@ -1,6 +1,6 @@
 """Reading back from Kafka: what a partition's owner read before, and what was published of its patients."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -39,24 +39,42 @@ class Past:
             async for tp, records in _up_to(consumer, stops):
                 yield kinds[tp], records
 
-    async def episodes(self, partition: int, below: Mapping[str, int]) -> dict[str, PolicyState]:
-        """`Published.episodes` of the partition.
+    async def episodes(self, partition: int, below: Mapping[str, int], lost: Ranges) -> dict[str, PolicyState]:
+        """`Published.episodes` of the patients of these events, at least: what was told of an event came after it, so that
+        nothing older is read.
 
         Raises:
             Unavailable: Kafka does not answer.
         """
+        since_ms = await self._oldest_ms(partition, lost)
         found, turns = Published(below), Turns()
         kinds = {TopicPartition(self._prefix + kind, partition): kind for kind in ("risk", "alerts")}
         async with self._consumer(kinds) as consumer:
-            await consumer.seek_to_beginning(*kinds)
-            async for tp, records in _up_to(consumer, await consumer.end_offsets(list(kinds))):
+            ends = await consumer.end_offsets(list(kinds))
+            starts = await consumer.offsets_for_times(dict.fromkeys(kinds, since_ms))
+            for tp in kinds:
+                consumer.seek(tp, ends[tp] if starts[tp] is None else starts[tp].offset)
+            async for tp, records in _up_to(consumer, ends):
                 for record in records:
                     found.take(kinds[tp], record.key, record.value)
                     await turns.give()
         return found.episodes()
 
+    async def _oldest_ms(self, partition: int, ranges: Ranges) -> int:
+        """When the broker took the first record that is left of these ranges."""
+        tps = {TopicPartition(self._prefix + kind, partition): first for kind, (first, _) in ranges.items()}
+        async with self._consumer(tps) as consumer:
+            ends = await consumer.end_offsets(list(tps))
+            held = await consumer.beginning_offsets(list(tps))
+            found = []
+            for tp, first in tps.items():
+                consumer.seek(tp, first)
+                if max(first, held[tp]) < ends[tp]:
+                    found.append((await consumer.getone(tp)).timestamp)
+        return min(found, default=0)
+
     @asynccontextmanager
-    async def _consumer(self, tps: Mapping[TopicPartition, str]) -> AsyncIterator[AIOKafkaConsumer]:
+    async def _consumer(self, tps: Iterable[TopicPartition]) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
         )

@@ -32,8 +32,8 @@ class Past(Protocol):
         """What is left of these ranges, a topic's records in order."""
         ...
 
-    async def episodes(self, partition: int, below: Mapping[str, int]) -> dict[str, PolicyState]:
-        """`Published.episodes` of the partition."""
+    async def episodes(self, partition: int, below: Mapping[str, int], lost: Ranges) -> dict[str, PolicyState]:
+        """`Published.episodes`, of the patients whose events are among these at least."""
         ...
 
 
@@ -67,7 +67,7 @@ class Rebuilding:
             return
         events = sum(below - first for first, below in lost.values())
         log.info("partition %d: Redis lost it; %d events are read again", session.partition, events)
-        episodes = await self._past.episodes(session.partition, committed)
+        episodes = await self._past.episodes(session.partition, committed, lost)
         async for kind, records in self._past.records(session.partition, lost):
             await self._take(session, kind, records, episodes)
             session.forget_unused(partitions)

@@ -153,7 +153,7 @@ class Past:
             for at in range(0, len(log), 3):
                 yield kind, log[at : at + 3]
 
-    async def episodes(self, partition, below):
+    async def episodes(self, partition, below, lost):
         found = Published(below)
         for kind in ("risk", "alerts"):
             for one in self.broker.logs[kind, partition]:
