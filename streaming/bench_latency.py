@@ -30,7 +30,7 @@ from streaming.local_stack import free_port
 from streaming.settings import Settings
 
 PATIENTS = 100
-PEERS = tuple(name for name in ("faust", "aiokafka", "quixstreams") if find_spec(name))
+PEERS = tuple(name for name in ("faust", "aiokafka", "quixstreams") if name in sys.modules or find_spec(name))
 """The comparators that are installed."""
 
 WARM_UP_S = 15.0
