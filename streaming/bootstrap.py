@@ -66,8 +66,7 @@ def limits(settings: Settings) -> Limits:
         json_bytes=settings.json_limit_bytes,
         inline_bytes=settings.inline_limit_bytes,
         future_ms=settings.future_tolerance_s * 1000,
-        now_ms=wall_ms if settings.clock == "wall" else None,
-        broker_recorded=settings.clock == "wall",
+        live=settings.clock == "wall",
     )
 
 

@@ -5,7 +5,7 @@ Leaves what an event does to a patient to `state.py`, pictures to `dicom.py`.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -160,13 +160,14 @@ def headers_for(
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is refused at the door. Bytes, and milliseconds ahead of the event's record or the clock."""
+    """What is refused at the door. Bytes, and milliseconds ahead of the event's record or the broker's time."""
 
     json_bytes: int = 1 << 20
     inline_bytes: int = 8 << 20
     future_ms: int = 300_000
-    now_ms: Callable[[], int] | None = None  # None in a replay: only the event's own record bounds it
-    broker_recorded: bool = False  # an event that does not say when it was recorded: by the broker's time, or its own
+    live: bool = False
+    """In service, not in a replay: the broker's time is when the event came. It stands for a recorded time that is not said,
+    and nothing may lie ahead of it; the same whenever the event is read."""
 
 
 def parse(
@@ -198,11 +199,11 @@ def parse(
     if recorded:
         recorded_ms = parse_time(recorded, "ce_recordedtime")
     else:
-        recorded_ms = writable(broker_ms, "the broker's time") if limits.broker_recorded else time_ms
+        recorded_ms = writable(broker_ms, "the broker's time") if limits.live else time_ms
     data = _data(kind, value, attributes, limits)
     if isinstance(data, PatientMerged):
         _refuse_bad_merge(patient, data)
-    _refuse_future(time_ms, recorded_ms, data, limits)
+    _refuse_future(time_ms, recorded_ms, broker_ms, data, limits)
     return Event(
         kind=kind,
         id=event_id,
@@ -334,17 +335,16 @@ def _refuse_bad_merge(patient: str, merged: PatientMerged) -> None:
         raise InvalidMessage("bad-correction", "the patient merged into is not printable")
 
 
-def _refuse_future(time_ms: int, recorded_ms: int, data: Data, limits: Limits) -> None:
+def _refuse_future(time_ms: int, recorded_ms: int, broker_ms: int, data: Data, limits: Limits) -> None:
     newest = time_ms
     if isinstance(data, Measurements):
         newest = max(newest, *(item.time_ms for item in data.items))
     elif isinstance(data, ObservationRetracted):
         newest = max(newest, to_ms(data.time))
     bound = recorded_ms
-    if limits.now_ms is not None:
-        now = limits.now_ms()
-        if recorded_ms > now + limits.future_ms:
-            raise InvalidMessage("future-time", "the recorded time lies ahead of the clock")
-        bound = max(recorded_ms, now)
+    if limits.live:
+        if recorded_ms > broker_ms + limits.future_ms:
+            raise InvalidMessage("future-time", "the recorded time lies ahead of the broker's")
+        bound = max(recorded_ms, broker_ms)
     if newest > bound + limits.future_ms:
-        raise InvalidMessage("future-time", "an event time lies ahead of its record and the clock")
+        raise InvalidMessage("future-time", "an event time lies ahead of its record and the broker's time")

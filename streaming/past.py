@@ -1,20 +1,23 @@
 """Reading back from Kafka: what a partition's owner read before, and what was published of its patients."""
 
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streaming.alerting import PolicyState
 from streaming.errors import Unavailable
-from streaming.published import Published
+from streaming.published import Published, Told
 from streaming.rebuilding import Ranges
 from streaming.records import InRecord
 from streaming.turns import Turns
 
 AT_ONCE = 500
 """Records, so that the event loop is held for milliseconds."""
+PATIENCE_S = 30.0
+CLOCKS_DIFFER_MS = 60_000
+"""Between brokers, at most."""
 
 
 class Past:
@@ -39,14 +42,13 @@ class Past:
             async for tp, records in _up_to(consumer, stops):
                 yield kinds[tp], records
 
-    async def episodes(self, partition: int, below: Mapping[str, int], lost: Ranges) -> dict[str, PolicyState]:
-        """`Published.episodes` of the patients of these events, at least: what was told of an event came after it, so that
-        nothing older is read.
+    async def told(self, partition: int, below: Mapping[str, int], stored: Mapping[str, int]) -> dict[str, Told]:
+        """`Published.told`, of all of whom anything was published since the last of these offsets, by topic, was taken.
 
         Raises:
             Unavailable: Kafka does not answer.
         """
-        since_ms = await self._oldest_ms(partition, lost)
+        since_ms = await self._newest_ms(partition, stored)
         found, turns = Published(below), Turns()
         kinds = {TopicPartition(self._prefix + kind, partition): kind for kind in ("risk", "alerts")}
         async with self._consumer(kinds) as consumer:
@@ -56,22 +58,26 @@ class Past:
                 consumer.seek(tp, ends[tp] if starts[tp] is None else starts[tp].offset)
             async for tp, records in _up_to(consumer, ends):
                 for record in records:
-                    found.take(kinds[tp], record.key, record.value)
+                    found.take(kinds[tp], record.key, record.value, record.timestamp)
                     await turns.give()
-        return found.episodes()
+        return found.told()
 
-    async def _oldest_ms(self, partition: int, ranges: Ranges) -> int:
-        """When the broker took the first record that is left of these ranges."""
-        tps = {TopicPartition(self._prefix + kind, partition): first for kind, (first, _) in ranges.items()}
+    async def _newest_ms(self, partition: int, offsets: Mapping[str, int]) -> int:
+        """When the broker took the newest of these records that Kafka still keeps, and some time before; 0 without any."""
+        tps = {TopicPartition(self._prefix + kind, partition): offset for kind, offset in offsets.items()}
+        newest = 0
+        if not tps:
+            return newest
         async with self._consumer(tps) as consumer:
-            ends = await consumer.end_offsets(list(tps))
-            held = await consumer.beginning_offsets(list(tps))
-            found = []
-            for tp, first in tps.items():
-                consumer.seek(tp, first)
-                if max(first, held[tp]) < ends[tp]:
-                    found.append((await consumer.getone(tp)).timestamp)
-        return min(found, default=0)
+            held, ends = await consumer.beginning_offsets(list(tps)), await consumer.end_offsets(list(tps))
+            kept = {tp: offset + 1 for tp, offset in tps.items() if held[tp] <= offset < ends[tp]}
+            if kept:
+                consumer.assign(list(kept))
+            for tp, stop in kept.items():
+                consumer.seek(tp, stop - 1)
+            async for _, records in _up_to(consumer, kept):
+                newest = max(newest, *(record.timestamp for record in records))
+        return max(0, newest - CLOCKS_DIFFER_MS)
 
     @asynccontextmanager
     async def _consumer(self, tps: Iterable[TopicPartition]) -> AsyncIterator[AIOKafkaConsumer]:
@@ -91,8 +97,20 @@ class Past:
 async def _up_to(
     consumer: AIOKafkaConsumer, stops: Mapping[TopicPartition, int]
 ) -> AsyncIterator[tuple[TopicPartition, Sequence[InRecord]]]:
-    """What comes of each partition below its stop, until all have reached theirs."""
-    while any([await consumer.position(tp) < stop for tp, stop in stops.items()]):
+    """What comes of each partition below its stop, until all have reached theirs.
+
+    Raises:
+        Unavailable: nothing comes any more. aiokafka waits in silence for a broker that is gone.
+    """
+    moved, before = time.monotonic(), None
+    while True:
+        positions = {tp: await consumer.position(tp) for tp in stops}
+        if all(position >= stops[tp] for tp, position in positions.items()):
+            return
+        if positions != before:
+            moved, before = time.monotonic(), positions
+        elif time.monotonic() - moved > PATIENCE_S:
+            raise Unavailable("Kafka does not answer (reading back)")
         for tp, records in (await consumer.getmany(timeout_ms=500, max_records=AT_ONCE)).items():
             wanted = [record for record in records if record.offset < stops[tp]]
             if wanted:

@@ -145,9 +145,7 @@ class Pipeline:
             session = Session(partition, meta.token, dict(meta.offsets), meta.writes)
             await self._rebuilding.rebuild(session, known, len(committed))
             self._sessions[partition] = session
-            starts[partition] = {
-                topic: min(known.get(topic, 1 << 62), session.taken.get(topic, -1) + 1) for topic in topics
-            }
+            starts[partition] = {topic: min(known.get(topic, 0), session.taken.get(topic, -1) + 1) for topic in topics}
         return starts
 
     async def _publish_leftovers(self, partition: int, meta: PartitionMeta) -> None:

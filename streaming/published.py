@@ -16,12 +16,26 @@ from streaming.clock import parse_time
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """A patient's risk record: offsets by topic, time of the score, episodes."""
+class Told:
+    """What a patient's newest records say. offsets: by topic up to which events its risk record knows; None where there is none,
+    and only the alerts' episodes are told."""
 
-    offsets: Mapping[str, int]
-    as_of: str
+    offsets: Mapping[str, int] | None
     policy: PolicyState
+
+    def over(self, policy: PolicyState) -> PolicyState:
+        """The policy's state with this told."""
+        if self.offsets is not None:
+            return self.policy
+        return PolicyState({**policy.episodes, **self.policy.episodes})
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """The part of a record that matters, and when the broker took it."""
+
+    at_ms: int
+    body: Mapping[str, Any]
 
 
 class Published:
@@ -30,45 +44,53 @@ class Published:
 
     def __init__(self, below: Mapping[str, int]) -> None:
         self._below = below
-        self._risk: dict[str, _Told] = {}
-        self._alerts: dict[str, dict[str, dict[str, Any]]] = {}  # by patient and condition
+        self._risk: dict[str, _Record] = {}
+        self._alerts: dict[str, dict[str, _Record]] = {}  # by patient and condition
 
-    def take(self, kind: str, key: bytes, value: bytes) -> None:
-        """A record of `risk` or `alerts`."""
-        body = orjson.loads(value)
+    def take(self, kind: str, key: bytes, value: bytes, at_ms: int) -> None:
+        """A record of `risk` or `alerts`, and the broker's time of it."""
+        record = _Record(at_ms, orjson.loads(value))
         if kind == "risk":
-            self._take_risk(key.decode(), body)
+            self._take_risk(key.decode(), record)
         else:
-            self._take_alert(key.decode(), body)
+            self._take_alert(key.decode(), record)
 
-    def _take_risk(self, patient: str, body: Mapping[str, Any]) -> None:
-        offsets, held = body["offsets"], self._risk.get(patient)
-        if "episodes" not in body or any(offset >= self._below.get(topic, 0) for topic, offset in offsets.items()):
+    def _take_risk(self, patient: str, record: _Record) -> None:
+        offsets, held = record.body["offsets"], self._risk.get(patient)
+        if "episodes" not in record.body:
             return
-        if held is None or all(offsets.get(topic, -1) >= offset for topic, offset in held.offsets.items()):
-            # else it was in an outbox that came back, and published again
-            self._risk[patient] = _Told(offsets, body["as_of"], PolicyState.from_json(body["episodes"]))
+        if any(offset >= self._below.get(topic, 0) for topic, offset in offsets.items()):
+            return
+        # An outbox that came back is published again, and then is not the newest. A state made again without what Kafka
+        # keeps no longer has fewer topics.
+        if held is None or all(offset >= held.body["offsets"].get(topic, -1) for topic, offset in offsets.items()):
+            self._risk[patient] = record
 
-    def _take_alert(self, patient: str, body: dict[str, Any]) -> None:
-        trigger, condition = body["trigger"], body["condition"]
+    def _take_alert(self, patient: str, record: _Record) -> None:
+        trigger, condition = record.body["trigger"], record.body["condition"]
         if condition != SILENCE and trigger["offset"] >= self._below.get(trigger["topic"], 0):
             return
         of_patient = self._alerts.setdefault(patient, {})
         held = of_patient.get(condition)
-        if held is None or (body["as_of"], body["revision"]) >= (held["as_of"], held["revision"]):
-            of_patient[condition] = body
+        if held is None or _order(record.body) >= _order(held.body):
+            of_patient[condition] = record
 
-    def episodes(self) -> dict[str, PolicyState]:
+    def told(self) -> dict[str, Told]:
         """By patient. Of one without a risk record that says, from the alerts: when a score fell below is not known then."""
-        found = {patient: told.policy for patient, told in self._risk.items()}
-        for patient, alerts in self._alerts.items():
-            told = self._risk.get(patient)
-            episodes = dict(told.policy.episodes) if told is not None else {}
-            for condition, alert in alerts.items():
-                if told is None or (condition == SILENCE and told.as_of < alert["as_of"]):
-                    episodes[condition] = _of(alert, episodes.get(condition))
-            found[patient] = PolicyState(episodes)
+        found = {}
+        for patient in self._risk.keys() | self._alerts.keys():
+            risk = self._risk.get(patient)
+            episodes = dict(PolicyState.from_json(risk.body["episodes"]).episodes) if risk is not None else {}
+            for condition, alert in self._alerts.get(patient, {}).items():
+                if risk is None or (condition == SILENCE and risk.at_ms <= alert.at_ms):
+                    episodes[condition] = _of(alert.body, episodes.get(condition))
+            found[patient] = Told(None if risk is None else risk.body["offsets"], PolicyState(episodes))
         return found
+
+
+def _order(alert: Mapping[str, Any]) -> tuple[str, int]:
+    """Of one condition's alerts, whichever way they came."""
+    return alert["as_of"], alert["revision"]
 
 
 def _of(alert: Mapping[str, Any], told: Episode | None) -> Episode:

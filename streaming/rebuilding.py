@@ -10,16 +10,18 @@ from dataclasses import replace
 from typing import Protocol
 
 from streaming import codec
-from streaming.alerting import PolicyState
 from streaming.envelope import Event, Limits
 from streaming.errors import InvalidMessage
 from streaming.partition import PartitionWrite
+from streaming.published import Told
 from streaming.records import InRecord, parse_record
 from streaming.session import Outcome, Session
 from streaming.state import PatientState, apply
 from streaming.turns import Turns
 
 log = logging.getLogger(__name__)
+
+LOADED_AT_ONCE = 500
 
 Ranges = Mapping[str, tuple[int, int]]
 """By topic the first offset and the one to stop before."""
@@ -32,8 +34,8 @@ class Past(Protocol):
         """What is left of these ranges, a topic's records in order."""
         ...
 
-    async def episodes(self, partition: int, below: Mapping[str, int], lost: Ranges) -> dict[str, PolicyState]:
-        """`Published.episodes`, of the patients whose events are among these at least."""
+    async def told(self, partition: int, below: Mapping[str, int], stored: Mapping[str, int]) -> dict[str, Told]:
+        """`Published.told`, of all of whom anything was published since the last of these offsets, by topic, was taken."""
         ...
 
 
@@ -67,19 +69,19 @@ class Rebuilding:
             return
         events = sum(below - first for first, below in lost.values())
         log.info("partition %d: Redis lost it; %d events are read again", session.partition, events)
-        episodes = await self._past.episodes(session.partition, committed, lost)
+        told = await self._past.told(session.partition, committed, session.taken)
         async for kind, records in self._past.records(session.partition, lost):
-            await self._take(session, kind, records, episodes)
+            await self._take(session, kind, records, told)
             session.forget_unused(partitions)
+        await self._correct(session, told, partitions)
         outcome = Outcome()
         for topic, (_, below) in lost.items():  # of records that Kafka keeps no longer, too
             outcome.write(session).offsets[topic] = session.taken[topic] = below - 1
         await self._write(session, outcome)
         log.info("partition %d is made again", session.partition)
 
-    async def _take(
-        self, session: Session, kind: str, records: Sequence[InRecord], episodes: dict[str, PolicyState]
-    ) -> None:
+    async def _take(self, session: Session, kind: str, records: Sequence[InRecord], told: dict[str, Told]) -> None:
+        """These events into the states. Whose episodes are set leaves `told`."""
         turns = Turns()
         events: list[Event] = []
         for record in records:
@@ -91,9 +93,11 @@ class Rebuilding:
                 events.append(event)
             await turns.give()
         before = await self._states(session, {event.patient for event in events})
-        after = {
-            patient: replace(state, policy=episodes.pop(patient, state.policy)) for patient, state in before.items()
-        }
+        after = dict(before)
+        for patient, state in before.items():
+            if patient in told:
+                after[patient] = replace(state, policy=told.pop(patient).over(state.policy))
+            await turns.give()
         for event in events:
             after[event.patient] = apply(after[event.patient], event)
             await turns.give()
@@ -103,6 +107,21 @@ class Rebuilding:
             outcome.keep(session, before[patient], state)
             await turns.give()
         await self._write(session, outcome)
+
+    async def _correct(self, session: Session, told: Mapping[str, Told], partitions: int) -> None:
+        """The episodes of whom Redis lost no event, but an alarm that was raised without one."""
+        turns = Turns()
+        names = list(told)
+        for first in range(0, len(names), LOADED_AT_ONCE):
+            states = await self._states(session, names[first : first + LOADED_AT_ONCE])
+            outcome = Outcome()
+            for patient, state in states.items():
+                policy = told[patient].over(state.policy)
+                if state.offsets and policy != state.policy and _knows(told[patient], state):
+                    outcome.keep(session, state, replace(state, policy=policy))
+                await turns.give()
+            await self._write(session, outcome)
+            session.forget_unused(partitions)
 
     async def _states(self, session: Session, patients: Collection[str]) -> dict[str, PatientState]:
         unknown = [patient for patient in patients if patient not in session.cache]
@@ -116,3 +135,10 @@ class Rebuilding:
     async def _write(self, session: Session, outcome: Outcome) -> None:
         await self._store.write([write for _, write in outcome.writes])
         session.stored = session.writes
+
+
+def _knows(told: Told, state: PatientState) -> bool:
+    """Whether all that the state has taken was known when it was told."""
+    if told.offsets is None:
+        return True
+    return all(offset <= told.offsets.get(topic, -1) for topic, offset in state.offsets.items())

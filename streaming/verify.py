@@ -11,7 +11,7 @@ score, decide), none of the engine, store, pipeline or forwarding.
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import orjson
@@ -22,7 +22,6 @@ from aiokafka.structs import ConsumerRecord
 from models import conformal
 from models.predictor import Predictor
 from streaming import alerting, verify_merges
-from streaming.clock import LATEST_MS
 from streaming.envelope import Event, Limits, parse_time
 from streaming.errors import InvalidMessage, Unavailable
 from streaming.history import PatientState
@@ -107,13 +106,7 @@ def verify(
 def _inputs(
     topics: Mapping[str, Sequence[ConsumerRecord]], limits: Limits, partition_of: PartitionOf, verdict: Verdict
 ) -> dict[tuple[str, str], list[Event]]:
-    """Accepted events by (topic, patient); refused ones must be dead-lettered with their bytes, misplaced ones copied.
-
-    Whether an event lay ahead of a wall clock (`limits.now_ms`) only the worker could tell, then: its word is taken.
-    """
-    by_clock = limits.now_ms is not None
-    if by_clock:
-        limits = replace(limits, now_ms=lambda: LATEST_MS)
+    """Accepted events by (topic, patient); refused ones must be dead-lettered with their bytes, misplaced ones copied."""
     letters = {}
     for record in topics.get("dead-letters", ()):
         headers = dict(record.headers)
@@ -131,8 +124,6 @@ def _inputs(
             letter = letters.pop(place, None)
             try:
                 event = parse_record(kind, record, limits)
-                if by_clock and letter is not None and dict(letter.headers)["ww_reason"] == b"future-time":
-                    raise InvalidMessage("future-time", "by the worker's clock of then")
             except InvalidMessage as error:
                 verdict.counts[f"refused:{error.reason}"] += 1
                 if letter is None:

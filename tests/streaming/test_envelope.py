@@ -23,8 +23,9 @@ def _body(**changes):
     return orjson.dumps({"observations": [{**observation("8867-4", 80, "/min", NOON), **changes}]})
 
 
-def _parse(value=None, key=b"p1", kind="vitals", limits=None, **headers):
-    return parse(kind, key, _body() if value is None else value, _headers(**headers), limits=limits or Limits())
+def _parse(value=None, key=b"p1", kind="vitals", limits=None, broker_ms=0, **headers):
+    body = _body() if value is None else value
+    return parse(kind, key, body, _headers(**headers), limits=limits or Limits(), broker_ms=broker_ms)
 
 
 CASES = {
@@ -86,11 +87,12 @@ def test_no_refusal_of_a_history_quotes_an_id(documents):
         parse("forwarded", b"p1", orjson.dumps(history), headers)
 
 
-def test_the_future_is_reckoned_from_the_clock_in_service():
-    limits = Limits(now_ms=lambda: NOON)
-    _parse(limits=limits, ce_time=from_ms(NOON + 200_000).encode())
+def test_the_future_is_reckoned_from_the_brokers_time_in_service():
+    limits = Limits(live=True)
+    _parse(limits=limits, broker_ms=NOON, ce_time=from_ms(NOON + 200_000).encode())
     with pytest.raises(InvalidMessage):
-        _parse(limits=limits, ce_recordedtime=from_ms(NOON + HOUR).encode())
+        _parse(limits=limits, broker_ms=NOON, ce_recordedtime=from_ms(NOON + HOUR).encode())
+    _parse(limits=limits, broker_ms=NOON + HOUR, ce_recordedtime=from_ms(NOON + HOUR).encode())
 
 
 def test_a_time_without_offset_is_refused():

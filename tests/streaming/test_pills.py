@@ -86,7 +86,7 @@ def test_a_brokers_time_that_cannot_be_written_is_refused(broker_ms):
     pill = _timed("ce_time", "2100-01-01T00:00:00Z")
     pill.timestamp = broker_ms
     with pytest.raises(InvalidMessage, match="bad-attribute: the broker's time"):
-        parse_record("notes", pill, Limits(broker_recorded=True))
+        parse_record("notes", pill, Limits(live=True))
 
 
 def test_a_retraction_dated_ahead_takes_no_measurement_out_of_history(predictor):

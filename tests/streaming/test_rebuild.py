@@ -11,6 +11,7 @@ import pytest
 from models.signals import by_name
 from streaming import session
 from streaming.clock import WallClock, wall_ms
+from streaming.envelope import Limits
 from streaming.scoring import Scorer
 from streaming.session import Batch
 from streaming.state import PatientState, apply
@@ -325,3 +326,68 @@ def test_without_a_risk_record_that_says_episodes_are_what_the_alerts_say(predic
     assert _told(hospital) == told
     hospital.run(measured("A", 40, NOON + 3 * MINUTE, id="calm"), measured("A", 40, NOON + 40 * MINUTE, id="still"))
     assert [action for *_, action in _told(hospital)[len(told) :]] == ["cleared"] * len(told)
+
+
+def test_what_was_refused_as_ahead_is_ahead_in_a_rebuild_too(predictor):
+    hospital = Hospital(predictor, limits=Limits(live=True))
+    hospital.run(measured("A", 80, NOON, id="now"))
+    hospital.run(measured("A", 190, NOON + 2 * HOUR, id="by a fast clock"))
+    assert len(hospital.broker.topics()["dead-letters"]) == 1
+    hospital.lose_redis()
+    assert hospital.store.states()["A"].observations.entries["value"].tolist() == [80.0]
+    holds(hospital)
+
+
+def test_an_alarm_lost_in_a_failover_by_itself_ends_when_data_come_again(predictor):
+    """It was raised without an event; of another patient an event was lost."""
+    hospital = Hospital(predictor, clock=At(NOON))
+    hospital.run(measured("A", 80, NOON, id="a"))
+    synced = copy.deepcopy(vars(hospital.store))
+    hospital.listen(NOON + HOUR)
+    hospital.clock.now_ms = NOON + HOUR
+    hospital.run(measured(NEIGHBOUR, 80, NOON + HOUR, id="o"))
+    vars(hospital.store).update(synced)
+    hospital.start()
+    hospital.run(measured("A", 81, NOON + HOUR, id="back"))
+    told = [one.action for one in alerts(hospital) if (one.patient, one.condition) == ("A", "data-silence")]
+    assert told == ["raised", "cleared"]
+
+
+def test_an_alarm_judged_as_of_before_the_patients_last_score_is_known_after_a_rebuild(predictor):
+    """The worker was away: what had come until the judgement's time had to be taken first."""
+    hospital = Hospital(predictor, clock=At(NOON + HOUR))
+    hospital.send(measured("A", 80, NOON, id="waited"))
+    hospital.listen(NOON + HOUR)
+    hospital.clock.now_ms = NOON + HOUR + MINUTE
+    hospital.run()
+    hospital.listen(NOON + HOUR + 2 * MINUTE)
+    hospital.lose_redis()
+    hospital.run(measured("A", 81, NOON + HOUR, id="back"))
+    told = [one.action for one in alerts(hospital) if one.condition == "data-silence"]
+    assert told == ["raised", "cleared"]
+
+
+def test_a_topic_whose_records_are_gone_makes_no_newer_score_older(predictor, monkeypatch):
+    """Redis lost twice, a month apart: the note is gone by the second time, and offsets name vitals alone."""
+    hospital = _graded(predictor, monkeypatch, "each")
+    hospital.run(measured("A", 50, NOON, id="v"))
+    hospital.run(record("notes", {"note_id": "n", "text": "stable"}, "A", NOON, id="n"))
+    for log in [log for (kind, _), log in hospital.broker.logs.items() if kind == "notes"]:
+        del log[:]
+    hospital.lose_redis()
+    hospital.run(measured("A", 95, NOON + MINUTE, id="wild"))
+    told = _told(hospital)
+    assert told
+    hospital.lose_redis()
+    hospital.run(measured("A", 96, NOON + 2 * MINUTE, id="wild still"))
+    assert _told(hospital) == told
+
+
+def test_what_was_stored_but_never_committed_is_committed_by_the_next_worker(predictor):
+    hospital = Hospital(predictor)
+    hospital.send(record("notes", {"note_id": "n", "text": "stable"}, "A", NOON, id="n"))
+    hospital.step(dies="published")
+    hospital.start()
+    hospital.run()
+    assert hospital.committed["notes", PLACE[1]] == 1
+    assert len({one.id for one in risks(hospital, "A")}) == 1

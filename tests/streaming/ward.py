@@ -31,17 +31,18 @@ class Broker:
 
     def __init__(self):
         self.logs = defaultdict(list)
-        self.now_ms = NOON
+        self.now_ms, self.appended = NOON, 0
 
     def append(self, kind, key, value, headers, partition=None):
         partition = partition_of(key) if partition is None else partition
         log = self.logs[kind, partition]
+        self.appended += 1
         log.append(
             SimpleNamespace(
                 topic=kind,
                 partition=partition,
                 offset=len(log),
-                timestamp=self.now_ms,
+                timestamp=self.now_ms + self.appended,
                 key=key,
                 value=value,
                 headers=headers,
@@ -153,20 +154,20 @@ class Past:
             for at in range(0, len(log), 3):
                 yield kind, log[at : at + 3]
 
-    async def episodes(self, partition, below, lost):
+    async def told(self, partition, below, stored):
         found = Published(below)
         for kind in ("risk", "alerts"):
             for one in self.broker.logs[kind, partition]:
-                found.take(kind, one.key, one.value)
-        return found.episodes()
+                found.take(kind, one.key, one.value, one.timestamp)
+        return found.told()
 
 
 class Hospital:
     """One worker at a time over all partitions."""
 
-    def __init__(self, predictor, score="each", clock=None, threshold=1e-9):
+    def __init__(self, predictor, score="each", clock=None, threshold=1e-9, limits=None):
         self.predictor, self.score, self.clock = Touchy(predictor, threshold), score, clock or EventsClock()
-        self.broker, self.store = Broker(), Store()
+        self.broker, self.store, self.limits = Broker(), Store(), limits or Limits()
         self.committed = {(kind, partition): None for kind in INPUTS for partition in range(PARTITIONS)}
         self.start()
 
@@ -174,7 +175,7 @@ class Hospital:
         """A new worker: takes over what the last one left."""
         self.pipeline = Pipeline(
             self.store, self.broker, None, Scorer(self.predictor), alerting.Policy.from_card(self.predictor.card), self.clock,
-            Rules("ward", self.score, 10**9, 64, 100, Limits(), partition_of, SILENCE_MS), ThreadPoolExecutor(1),
+            Rules("ward", self.score, 10**9, 64, 100, self.limits, partition_of, SILENCE_MS), ThreadPoolExecutor(1),
             Past(self.broker),
         )  # fmt: skip
         committed = {
@@ -255,4 +256,4 @@ class Hospital:
         self.start()
 
     def verdict(self):
-        return verify(self.broker.topics(), self.predictor, Limits(), partition_of)
+        return verify(self.broker.topics(), self.predictor, self.limits, partition_of)
