@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.conditions import CONDITIONS
 from models.layers import ODDS, ending_with
 from models.network import Network
-from models.window import MAX_NOTES, MODALITIES, SLOTS, WINDOW_FIELDS, V, WindowBatch
+from models.window import HOURS, MAX_NOTES, MODALITIES, SLOTS, WINDOW_FIELDS, V, WindowBatch
 from training.dataset import Examples
 from training.evidence import Spoken
 from training.odds import Learning
@@ -83,7 +83,7 @@ class Batches:
             plain = (rng.random(len(rows)) < recipe.plain_scans) & (picture_at < 0)
             picture_at[plain] = rng.choice(self.plain, int(plain.sum()))
             present[plain, _SCANS_AT] = 1
-            age_h[plain, _SCANS_AT] = rng.random(int(plain.sum())) * 48
+            age_h[plain, _SCANS_AT] = np.expm1(rng.random(int(plain.sum())) * np.log1p(HOURS))  # as the fusion reads ages
         for name in MODALITIES:
             slots = np.array([slot == name for slot in SLOTS])
             gone = (rng.random(len(rows)) < recipe.drop_modality) & present[:, ~slots].any(1)
