@@ -83,7 +83,8 @@ class Batches:
             plain = (rng.random(len(rows)) < recipe.plain_scans) & (picture_at < 0)
             picture_at[plain] = rng.choice(self.plain, int(plain.sum()))
             present[plain, _SCANS_AT] = 1
-            age_h[plain, _SCANS_AT] = np.expm1(rng.random(int(plain.sum())) * np.log1p(HOURS))  # as the fusion reads ages
+            # of every age alike on the fusion's own scale
+            age_h[plain, _SCANS_AT] = np.expm1(rng.random(int(plain.sum())) * np.log1p(HOURS))
         for name in MODALITIES:
             slots = np.array([slot == name for slot in SLOTS])
             gone = (rng.random(len(rows)) < recipe.drop_modality) & present[:, ~slots].any(1)
