@@ -131,6 +131,9 @@ class BatchConsumer(driver.Consumer):
                 )
             first = max(start, earliest)
             await self._seek(tp, first)
+            if start and self._committed_offset[tp] is None:  # all below is stored; nothing else would ever say so
+                self.ledger.delivered(tp, start)
+                self.ledger.finished(tp, start)
             self._next_offset[tp] = first
             self._read_offset[tp] = None
 

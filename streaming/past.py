@@ -1,5 +1,6 @@
 """Reading back from Kafka: what a partition's owner read before, and what was published of its patients."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -35,23 +36,26 @@ class Past:
         """
         kinds = {TopicPartition(self._prefix + kind, partition): kind for kind in ranges}
         async with self._consumer(kinds) as consumer:
-            ends = await consumer.end_offsets(list(kinds))
+            held, ends = await consumer.beginning_offsets(list(kinds)), await consumer.end_offsets(list(kinds))
             stops = {tp: min(ranges[kind][1], ends[tp]) for tp, kind in kinds.items()}
             for tp, kind in kinds.items():
-                consumer.seek(tp, ranges[kind][0])
+                consumer.seek(tp, max(ranges[kind][0], held[tp]))
             async for tp, records in _up_to(consumer, stops):
                 yield kinds[tp], records
 
     async def told(self, partition: int, below: Mapping[str, int], stored: Mapping[str, int]) -> dict[str, Told]:
-        """`Published.told`, of all of whom anything was published since the last of these offsets, by topic, was taken.
+        """`Published.told`, of all of whom anything was published since the oldest of these records, by topic, was taken; all
+        there is, where a record is not kept any longer, or its offset is -1.
 
         Raises:
             Unavailable: Kafka does not answer.
         """
-        since_ms = await self._newest_ms(partition, stored)
         found, turns = Published(below), Turns()
+        inputs = {TopicPartition(self._prefix + kind, partition): offset for kind, offset in stored.items()}
         kinds = {TopicPartition(self._prefix + kind, partition): kind for kind in ("risk", "alerts")}
-        async with self._consumer(kinds) as consumer:
+        async with self._consumer(inputs) as consumer:
+            since_ms = await _oldest_ms(consumer, inputs)
+            consumer.assign(list(kinds))
             ends = await consumer.end_offsets(list(kinds))
             starts = await consumer.offsets_for_times(dict.fromkeys(kinds, since_ms))
             for tp in kinds:
@@ -61,23 +65,6 @@ class Past:
                     found.take(kinds[tp], record.key, record.value, record.timestamp)
                     await turns.give()
         return found.told()
-
-    async def _newest_ms(self, partition: int, offsets: Mapping[str, int]) -> int:
-        """When the broker took the newest of these records that Kafka still keeps, and some time before; 0 without any."""
-        tps = {TopicPartition(self._prefix + kind, partition): offset for kind, offset in offsets.items()}
-        newest = 0
-        if not tps:
-            return newest
-        async with self._consumer(tps) as consumer:
-            held, ends = await consumer.beginning_offsets(list(tps)), await consumer.end_offsets(list(tps))
-            kept = {tp: offset + 1 for tp, offset in tps.items() if held[tp] <= offset < ends[tp]}
-            if kept:
-                consumer.assign(list(kept))
-            for tp, stop in kept.items():
-                consumer.seek(tp, stop - 1)
-            async for _, records in _up_to(consumer, kept):
-                newest = max(newest, *(record.timestamp for record in records))
-        return max(0, newest - CLOCKS_DIFFER_MS)
 
     @asynccontextmanager
     async def _consumer(self, tps: Iterable[TopicPartition]) -> AsyncIterator[AIOKafkaConsumer]:
@@ -94,6 +81,19 @@ class Past:
             await consumer.stop()
 
 
+async def _oldest_ms(consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> int:
+    """When the broker took the oldest of these records, and some time before; 0 when one is not kept."""
+    held, ends = await consumer.beginning_offsets(list(offsets)), await consumer.end_offsets(list(offsets))
+    if not all(held[tp] <= offset < ends[tp] for tp, offset in offsets.items()):
+        return 0
+    for tp, offset in offsets.items():
+        consumer.seek(tp, offset)
+    found = []
+    async for _, records in _up_to(consumer, {tp: offset + 1 for tp, offset in offsets.items()}):
+        found += [record.timestamp for record in records]
+    return max(0, min(found, default=0) - CLOCKS_DIFFER_MS)
+
+
 async def _up_to(
     consumer: AIOKafkaConsumer, stops: Mapping[TopicPartition, int]
 ) -> AsyncIterator[tuple[TopicPartition, Sequence[InRecord]]]:
@@ -104,7 +104,11 @@ async def _up_to(
     """
     moved, before = time.monotonic(), None
     while True:
-        positions = {tp: await consumer.position(tp) for tp in stops}
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                positions = {tp: await consumer.position(tp) for tp in stops}
+        except TimeoutError:
+            raise Unavailable("Kafka does not answer (reading back)") from None
         if all(position >= stops[tp] for tp, position in positions.items()):
             return
         if positions != before:

@@ -109,7 +109,7 @@ class Pipeline:
         self._silence = Silence(store, self._decider, rules.silence_ms)
         self._forwarder = Forwarder(rules.site, rules.partition_of)
         self._sessions: dict[int, Session] = {}
-        self._rebuilding = Rebuilding(store, past, rules.limits, rules.partition_of)
+        self._rebuilding = Rebuilding(store, past, rules.limits, rules.partition_of, rules.silence_ms > 0)
         self._refused_in_a_row = 0
         self.ahead: Ahead = {"notes": self._encode_ahead}
 
@@ -145,7 +145,9 @@ class Pipeline:
             session = Session(partition, meta.token, dict(meta.offsets), meta.writes)
             await self._rebuilding.rebuild(session, known, len(committed))
             self._sessions[partition] = session
-            starts[partition] = {topic: min(known.get(topic, 0), session.taken.get(topic, -1) + 1) for topic in topics}
+            starts[partition] = {
+                topic: min(known.get(topic, 1 << 62), session.taken.get(topic, -1) + 1) for topic in topics
+            }
         return starts
 
     async def _publish_leftovers(self, partition: int, meta: PartitionMeta) -> None:

@@ -61,9 +61,13 @@ class Published:
             return
         if any(offset >= self._below.get(topic, 0) for topic, offset in offsets.items()):
             return
+        before = {} if held is None else held.body["offsets"]
         # An outbox that came back is published again, and then is not the newest. A state made again without what Kafka
         # keeps no longer has fewer topics.
-        if held is None or all(offset >= held.body["offsets"].get(topic, -1) for topic, offset in offsets.items()):
+        if held is None or (
+            all(offset >= before.get(topic, -1) for topic, offset in offsets.items())
+            and any(offset > before.get(topic, -1) for topic, offset in offsets.items())
+        ):
             self._risk[patient] = record
 
     def _take_alert(self, patient: str, record: _Record) -> None:

@@ -35,7 +35,7 @@ class Past(Protocol):
         ...
 
     async def told(self, partition: int, below: Mapping[str, int], stored: Mapping[str, int]) -> dict[str, Told]:
-        """`Published.told`, of all of whom anything was published since the last of these offsets, by topic, was taken."""
+        """`Published.told`, of all of whom anything was published since the oldest of these records, by topic, was taken."""
         ...
 
 
@@ -47,9 +47,15 @@ class KeepsStates(Protocol):
 
 
 class Rebuilding:
-    """Makes a session's states again. What is done is stored part by part: whoever is interrupted goes on there."""
+    """Makes a session's states again. What is done is stored part by part: whoever is interrupted goes on there.
 
-    def __init__(self, store: KeepsStates, past: Past, limits: Limits, partition_of: Callable[[bytes], int]) -> None:
+    alarms: whether alarms are raised without an event (`silence.py`). Redis may have lost one by itself.
+    """
+
+    def __init__(
+        self, store: KeepsStates, past: Past, limits: Limits, partition_of: Callable[[bytes], int], alarms: bool
+    ) -> None:
+        self._alarms = alarms
         self._store = store
         self._past = past
         self._limits = limits
@@ -65,15 +71,18 @@ class Rebuilding:
         """
         ranges = {topic: (session.taken.get(topic, -1) + 1, offset) for topic, offset in committed.items()}
         lost = {topic: (first, below) for topic, (first, below) in ranges.items() if first < below}
+        if not lost and not (self._alarms and session.taken):
+            return
+        stored = {topic: first - 1 for topic, (first, _) in lost.items()} or session.taken
+        told = await self._past.told(session.partition, committed, stored)
+        await self._correct(session, told, partitions)
         if not lost:
             return
         events = sum(below - first for first, below in lost.values())
         log.info("partition %d: Redis lost it; %d events are read again", session.partition, events)
-        told = await self._past.told(session.partition, committed, session.taken)
         async for kind, records in self._past.records(session.partition, lost):
             await self._take(session, kind, records, told)
             session.forget_unused(partitions)
-        await self._correct(session, told, partitions)
         outcome = Outcome()
         for topic, (_, below) in lost.items():  # of records that Kafka keeps no longer, too
             outcome.write(session).offsets[topic] = session.taken[topic] = below - 1
@@ -109,7 +118,8 @@ class Rebuilding:
         await self._write(session, outcome)
 
     async def _correct(self, session: Session, told: Mapping[str, Told], partitions: int) -> None:
-        """The episodes of whom Redis lost no event, but an alarm that was raised without one."""
+        """The episodes of whom Redis still has: it may have lost an alarm that was raised without an event. First of all, so
+        that whoever goes on after an interruption need not know."""
         turns = Turns()
         names = list(told)
         for first in range(0, len(names), LOADED_AT_ONCE):

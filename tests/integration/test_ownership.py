@@ -10,6 +10,7 @@ from kafka.admin import KafkaAdminClient
 from kafka.structs import OffsetAndMetadata
 
 from streaming import topics
+from streaming.bootstrap import partitioner
 from tests.integration.conftest import Site, eventually
 
 pytestmark = pytest.mark.integration
@@ -172,3 +173,20 @@ def test_a_topic_made_anew_ends_the_worker_with_a_line_that_says_so(site):
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert "was read up to offset 3, but Kafka holds it up to 0 only" in last and "Traceback" not in done.stderr
+
+
+def test_what_was_stored_and_never_committed_is_committed_by_the_next_worker(site):
+    """Without a commit it would look, were Redis lost, as if it had never been read."""
+    worker = site.start("fusion", WARDWATCH_COMMIT_INTERVAL_S="600")
+    site.send("vitals", {"observations": []}, at_ms=0)
+    eventually(lambda: len(site.read("dead-letters")) == 1, "it is read")
+    site.workers.remove(worker)
+    worker.kill()
+    worker.wait()
+    site.start("fusion")
+    asked = KafkaConsumer(
+        bootstrap_servers=site.stack.bootstrap, group_id=f"{site.prefix}wardwatch-fusion", enable_auto_commit=False
+    )
+    place = TopicPartition(f"{site.prefix}vitals", partitioner(8)(b"p1"))
+    eventually(lambda: asked.committed(place) == 1, "it is committed")
+    asked.close()

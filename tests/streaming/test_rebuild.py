@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import copy
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from models.signals import by_name
 from streaming import session
 from streaming.clock import WallClock, wall_ms
 from streaming.envelope import Limits
+from streaming.errors import Unavailable
 from streaming.scoring import Scorer
 from streaming.session import Batch
 from streaming.state import PatientState, apply
@@ -286,11 +288,17 @@ def test_an_alert_that_was_not_published_with_its_score_is_raised_when_the_event
     assert {action for *_, action in _told(hospital)} == {"raised"}
 
 
-def test_what_an_outbox_gave_back_late_is_not_taken_for_the_newest(predictor, monkeypatch):
+@pytest.mark.parametrize("later", ["vitals", "notes"])
+def test_what_an_outbox_gave_back_late_is_not_taken_for_the_newest(predictor, monkeypatch, later):
     hospital = _graded(predictor, monkeypatch, "each")
     hospital.run(measured("A", 50, NOON, id="calm"))
-    (calm,) = hospital.broker.logs["risk", PLACE[1]]
-    hospital.run(measured("A", 95, NOON + MINUTE, id="wild"))
+    if later == "notes":
+        hospital.run(measured("A", 95, NOON + MINUTE, id="wild"))
+    calm = hospital.broker.logs["risk", PLACE[1]][-1]
+    if later == "notes":  # the patient's first: of the same vitals, with one topic more
+        hospital.run(record("notes", {"note_id": "n", "text": "stable"}, "A", NOON + MINUTE, id="n"))
+    else:
+        hospital.run(measured("A", 95, NOON + MINUTE, id="wild"))
     told = _told(hospital)
     hospital.broker.append("risk", calm.key, calm.value, calm.headers, PLACE[1])
     hospital.lose_redis()
@@ -391,3 +399,48 @@ def test_what_was_stored_but_never_committed_is_committed_by_the_next_worker(pre
     hospital.run()
     assert hospital.committed["notes", PLACE[1]] == 1
     assert len({one.id for one in risks(hospital, "A")}) == 1
+
+
+def test_an_alarm_that_alone_was_lost_ends_when_data_come_again(predictor):
+    hospital = Hospital(predictor, clock=At(NOON))
+    hospital.run(measured("A", 80, NOON, id="a"))
+    synced = copy.deepcopy(vars(hospital.store))
+    hospital.listen(NOON + HOUR)
+    vars(hospital.store).update(synced)
+    hospital.start()
+    hospital.clock.now_ms = NOON + HOUR
+    hospital.run(measured("A", 81, NOON + HOUR, id="back"))
+    assert [one.action for one in alerts(hospital) if one.condition == "data-silence"] == ["raised", "cleared"]
+
+
+@pytest.mark.parametrize("writes", range(1, 8))
+def test_a_rebuild_goes_on_where_it_was_cut_short_with_every_episode(predictor, monkeypatch, writes):
+    hospital = _graded(predictor, monkeypatch, "each")
+    hospital.run(measured("A", 95, NOON, id="wild"))
+    for number in range(6):
+        hospital.broker.now_ms += HOUR
+        hospital.run(measured(NEIGHBOUR, 40, NOON + number * HOUR, id=f"o{number}"))
+        hospital.run(
+            record(
+                "notes", {"note_id": f"{number}", "text": "stable"}, NEIGHBOUR, NOON + number * HOUR, id=f"n{number}"
+            )
+        )
+    told = _told(hospital)
+    hospital.store = type(hospital.store)()
+    write, done = hospital.store.write, 0
+
+    async def cut_short(some):
+        nonlocal done
+        done += 1
+        if done > writes:
+            raise Unavailable("Redis is away")
+        await write(some)
+
+    hospital.store.write = cut_short
+    with suppress(Unavailable):
+        hospital.start()
+    hospital.store.write = write
+    hospital.start()
+    hospital.run(measured("A", 96, NOON + 6 * HOUR, id="wild still"))
+    assert _told(hospital) == told
+    holds(hospital)

@@ -155,9 +155,12 @@ class Past:
                 yield kind, log[at : at + 3]
 
     async def told(self, partition, below, stored):
-        found = Published(below)
+        found, since_ms = Published(below), 0
+        inputs = {kind: {one.offset: one.timestamp for one in self.broker.logs[kind, partition]} for kind in stored}
+        if all(offset in inputs[kind] for kind, offset in stored.items()):
+            since_ms = min(inputs[kind][offset] for kind, offset in stored.items())
         for kind in ("risk", "alerts"):
-            for one in self.broker.logs[kind, partition]:
+            for one in [one for one in self.broker.logs[kind, partition] if one.timestamp >= since_ms]:
                 found.take(kind, one.key, one.value, one.timestamp)
         return found.told()
 
@@ -182,6 +185,10 @@ class Hospital:
             partition: {kind: self.committed[kind, partition] for kind in INPUTS} for partition in range(PARTITIONS)
         }
         starts = asyncio.run(self.pipeline.take_over(committed))
+        for partition, topics in starts.items():  # as the transport does
+            for kind, start in topics.items():
+                if start and self.committed[kind, partition] is None:
+                    self.committed[kind, partition] = start
         self.at = {(kind, partition): starts[partition][kind] for kind in INPUTS for partition in range(PARTITIONS)}
 
     def send(self, *records):
