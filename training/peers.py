@@ -3,9 +3,8 @@ NEWS2 and qSOFA.
 
 A peer that learns does so from the training patients of every data set that teaches a condition, as the model does, and
 its hand features are figures of the same window that the model sees. It gets less than the model all the same: no notes
-or scans (`document_peers.py` has peers for these), of a stay only the last snapshot, of hours without an hourly condition
-a share, and nothing of who died within 90 days (`Stay.taught`). Owns features and fits; leaves splits to `crossval.py` and
-figures to `metrics.py`.
+or scans (`document_peers.py` has peers for these), of a stay only the last snapshot, and nothing of who died within 90
+days (`Stay.taught`). Owns features and fits; leaves splits to `crossval.py` and figures to `metrics.py`.
 """
 
 from collections.abc import Callable, Iterable

@@ -275,9 +275,11 @@ def _method(about: Figures) -> str:
             "are asked about the fold that they did not see; early stopping, calibration and every other choice inside a fold "
             "sees its training patients only.",
             "Peers do not get all that the model gets: gradient boosting, logistic regression and GRU-D know no notes and no "
-            "scans, of a stay its last snapshot alone, of the hours without an hourly condition a share, and nothing of who "
+            "scans, of a stay its last snapshot alone, and nothing of who "
             "left hospital alive and died within 90 days of admission, which the model is taught as part of a death. NEWS2 "
             "and qSOFA learn nothing.",
+            "Parts of the model are measured on the data sets that have several modalities, and learn from those alone: there "
+            "the model is not the one of the other sections.",
             "Thresholds (F1, score 1, utility, recall) and conformal cuts are chosen on the other folds' out-of-fold scores. "
             "Those scores came from models that had seen the measured fold's patients, which leaves a slight optimism.",
             "Intervals are percentiles of a bootstrap that draws whole patients; ECE's draws are recentred on its value, since "

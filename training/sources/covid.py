@@ -1,7 +1,8 @@
 """COVID image data collection: chest radiograph, clinical note, the few charted values; critical course.
 
 Only pictures taken before the critical course, and of a note only what stands before the first sentence with a word that
-gives the outcome away: case reports tell in order, so that all after it is of later, too. What enters weights that are
+gives the outcome away: case reports tell in order, so that all after it is of later, too. Words that the list does not know
+(a treatment, what came "after" it) still tell, and so does a note of which nothing is left. What enters weights that are
 given away are only pictures whose own licence allows that (`open_only`); the others may be measured on. Age and sex head
 the note, as they head a request for a radiograph, because the vitals' window begins with a measurement, and most patients
 here have none.
