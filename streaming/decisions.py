@@ -119,16 +119,14 @@ class Decider:
             return policy, None
         return alerting.heard(policy, self._site, state.patient, here, None if overdue else "data came again")
 
-    def silence(
-        self, session: Session, state: PatientState, limit_ms: int, monitored_ms: int, now_ms: int, outcome: Outcome
-    ) -> None:
-        """Raises the technical alarm once, when nothing was recorded of a patient for `limit_ms`; ends it when nothing was for
-        `monitored_ms` more."""
+    def silence(self, session: Session, state: PatientState, monitored_ms: int, now_ms: int, outcome: Outcome) -> None:
+        """Raises the technical alarm once, when nothing was recorded of a patient for `silence_ms`; ends it when nothing was
+        for `monitored_ms` more."""
         if state.merged_into is not None:
             return
         topic, offset = max(state.offsets.items(), key=lambda item: (item[0] == "vitals", item))
         last = (topic, session.partition, offset)
-        silent_ms = now_ms - state.newest_recorded_ms
+        silent_ms, limit_ms = now_ms - state.newest_recorded_ms, self._silence_ms
         if silent_ms < limit_ms + monitored_ms:
             policy, decision = alerting.silence(state.policy, self._site, state.patient, last, silent_ms, limit_ms)
         else:

@@ -19,7 +19,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
-from streaming import alerting, codec
+from streaming import alerting
 from streaming.clock import Clock, wall_ms
 from streaming.decisions import Decider
 from streaming.envelope import Limits
@@ -205,7 +205,7 @@ class Pipeline:
 
     async def _load(self, taken: Sequence[Taken]) -> None:
         """States of patients not cached. A patient's first event also shows whether it lies where it belongs."""
-        missing: dict[int, dict[str, Session]] = {}
+        missing: dict[int, dict[str, None]] = {}
         for one in taken:
             if one.event is None or one.event.patient in one.session.cache:
                 continue
@@ -213,14 +213,10 @@ class Pipeline:
             if home != one.session.partition:
                 one.rerouted_to = home
             else:
-                missing.setdefault(one.session.partition, {})[one.event.patient] = one.session
-        turns = Turns()
+                missing.setdefault(one.session.partition, {})[one.event.patient] = None
         for partition, patients in missing.items():
             names = list(patients)
-            stored = await self._store.load(partition, names)
-            for name, fields in zip(names, stored, strict=True):
-                patients[name].keep(codec.decode(name, fields) if fields else PatientState(name))
-                await turns.give()
+            await self._sessions[partition].keep_stored(names, await self._store.load(partition, names))
 
     async def _refuse(self, taken: Sequence[Taken]) -> None:
         """Makes the dead letters; too many in a row are a broken source, not bad events."""

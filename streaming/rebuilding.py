@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import replace
 from typing import Protocol
 
-from streaming import codec
 from streaming.envelope import Event, Limits
 from streaming.errors import InvalidMessage
 from streaming.partition import PartitionWrite
@@ -135,11 +134,8 @@ class Rebuilding:
 
     async def _states(self, session: Session, patients: Collection[str]) -> dict[str, PatientState]:
         unknown = [patient for patient in patients if patient not in session.cache]
-        stored = await self._store.load(session.partition, unknown) if unknown else []
-        turns = Turns()
-        for patient, fields in zip(unknown, stored, strict=True):
-            session.keep(codec.decode(patient, fields) if fields else PatientState(patient))
-            await turns.give()
+        if unknown:
+            await session.keep_stored(unknown, await self._store.load(session.partition, unknown))
         return {patient: session.cache[patient] for patient in patients}
 
     async def _write(self, session: Session, outcome: Outcome) -> None:

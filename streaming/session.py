@@ -12,6 +12,7 @@ from streaming.errors import InvalidMessage
 from streaming.history import PatientState
 from streaming.partition import PartitionWrite
 from streaming.records import InRecord, OutRecord
+from streaming.turns import Turns
 
 CACHED_PATIENTS = 160_000
 CACHED_MEASUREMENTS = 32_000_000
@@ -71,6 +72,13 @@ class Session:
         self.measurements += state.observations.standing - (0 if held is None else held.observations.standing)
         if write:
             self.last_write[state.patient] = write
+
+    async def keep_stored(self, patients: Sequence[str], stored: Sequence[Mapping[bytes, bytes]]) -> None:
+        """These patients' stored fields as states into the cache; without fields a patient was never seen."""
+        turns = Turns()
+        for patient, fields in zip(patients, stored, strict=True):
+            self.keep(codec.decode(patient, fields) if fields else PatientState(patient))
+            await turns.give()
 
     def forget_unused(self, partitions: int) -> None:
         """What is over the share of one of so many partitions, the longest unused first. A state that is not stored yet

@@ -60,7 +60,7 @@ class Silence:
         outcome, turns = Outcome(), Turns()
         for session, asked_ms, states in found:
             for state in states:
-                self._decider.silence(session, state, self._limit_ms, MONITORED_MS, asked_ms, outcome)
+                self._decider.silence(session, state, MONITORED_MS, asked_ms, outcome)
                 await turns.give()
             session.arrived, session.judged_ms = None, asked_ms
             session.overdue.clear()
